@@ -1,0 +1,51 @@
+"""eqdyn: permutation-equivariant particle dynamics on JAX, and the topology that training keeps or breaks.
+
+Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a function on arrays and pytrees; every number
+says whether it is exact, a bound or an estimate.
+"""
+
+from eqdyn import data, field, geometry, groups, linalg, measure, networks, observe, observer, rules, shapes, topology
+from eqdyn._check import Law, Replay, Report, check
+from eqdyn._chunk import compile_count
+from eqdyn._run import Interrupted, Run
+from eqdyn._simulate import simulate
+from eqdyn._value import bind
+from eqdyn.data import Batches
+from eqdyn.groups import Group
+from eqdyn.observer import Frame, Observer
+from eqdyn.rule import Rule, Update, Weighted, lifted, step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batches",
+    "Frame",
+    "Group",
+    "Interrupted",
+    "Law",
+    "Observer",
+    "Replay",
+    "Report",
+    "Rule",
+    "Run",
+    "Update",
+    "Weighted",
+    "bind",
+    "check",
+    "compile_count",
+    "data",
+    "field",
+    "geometry",
+    "groups",
+    "lifted",
+    "linalg",
+    "measure",
+    "networks",
+    "observe",
+    "observer",
+    "rules",
+    "shapes",
+    "simulate",
+    "step",
+    "topology",
+]

@@ -1,0 +1,7 @@
+"""`python3 -m eqdyn`."""
+
+import sys
+
+from eqdyn.cli import main
+
+sys.exit(main())

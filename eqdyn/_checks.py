@@ -1,0 +1,187 @@
+"""Every argument check and its message: what came, what was expected, what to write.
+
+Shapes, dtypes and concrete numbers are checked before anything is traced; traced values pass.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eqdyn._types import Key, Tree
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic))
+
+
+def concrete(value: Any) -> bool:
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
+def path_name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def floating(leaf: Any, name: str) -> jax.Array:
+    """One real floating array, as a jax array of the same dtype."""
+    if not _is_array(leaf):
+        msg = f"{name}: got {type(leaf).__name__}; expected an array of a real floating dtype; write jnp.asarray({name})."
+        raise TypeError(msg)
+    dtype = np.dtype(leaf.dtype) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) else leaf.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        msg = f"{name}: got dtype {dtype}; expected a real floating dtype; write {name}.astype('float32')."
+        raise TypeError(msg)
+    if dtype == np.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        msg = (
+            f"{name}: got float64 while jax_enable_x64 is off; JAX would silently work in float32; "
+            f"write jax.config.update('jax_enable_x64', True) first, or {name}.astype('float32')."
+        )
+        raise TypeError(msg)
+    return jnp.asarray(leaf)
+
+
+def finite(tree: Tree, name: str) -> None:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if concrete(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating):
+            bad = int(np.sum(~np.isfinite(np.asarray(leaf))))
+            if bad:
+                where = f" in {path_name(path)}" if path else ""
+                msg = f"{name}: got {bad} values that are not finite{where}; expected finite numbers; look at np.isfinite({name})."
+                raise ValueError(msg)
+
+
+def points(x: Any, name: str = "x", *, least: int = 1) -> jax.Array:
+    """A configuration `(n, d)` of at least `least` particles."""
+    x = floating(x, name)
+    if x.ndim != 2:
+        msg = (
+            f"{name}: got an array of shape {x.shape}; expected (n, d) with one particle a row; "
+            f"write {name}.reshape(n, d), or group.particles(params) for a parameter tree."
+        )
+        raise ValueError(msg)
+    if x.shape[0] < least or x.shape[1] < 1:
+        msg = f"{name}: got shape {x.shape}; expected at least {least} particle{'s' * (least > 1)} of dimension 1 or more."
+        raise ValueError(msg)
+    return x
+
+
+def batch(data: Tree, name: str = "data") -> Tree:
+    """A tree of arrays of any dtype as jax arrays; float64 is not cut down in silence."""
+
+    def leaf(path: Any, value: Any) -> jax.Array:
+        where = f"{name}[{path_name(path)}]" if path else name
+        return floating(value, where) if getattr(value, "dtype", None) == np.float64 else jnp.asarray(value)
+
+    return jax.tree_util.tree_map_with_path(leaf, data)
+
+
+def same_shape(a: Any, b: Any, names: tuple[str, str]) -> None:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        msg = f"{names[0]}, {names[1]}: got {a.shape} {a.dtype} and {b.shape} {b.dtype}; expected two arrays of one shape and dtype."
+        raise ValueError(msg)
+
+
+def configuration(x: Any, name: str = "x") -> Tree:
+    """An array `(n, d)`, a `Weighted`, or a tree of floating arrays; leaves come back as jax arrays."""
+    if _is_array(x):
+        return points(x, name)
+    if hasattr(x, "_fields") and x._fields == ("x", "weight"):
+        x = type(x)(points(x.x, f"{name}.x"), floating(x.weight, f"{name}.weight"))
+        if x.weight.shape != x.x.shape[:1]:
+            msg = f"{name}.weight: got shape {x.weight.shape}; expected {x.x.shape[:1]}, one weight a particle."
+            raise ValueError(msg)
+        if concrete(x.weight) and not bool(np.all(np.asarray(x.weight) > 0)):
+            msg = f"{name}.weight: got a weight that is not positive; expected weights > 0; massless particles are tracers."
+            raise ValueError(msg)
+        return x
+    leaves = jax.tree_util.tree_leaves_with_path(x)
+    if not leaves:
+        msg = f"{name}: got {type(x).__name__} without arrays; expected an array (n, d), eq.Weighted, or a tree of parameters."
+        raise TypeError(msg)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: floating(leaf, f"{name}[{path_name(path)}]"), x)
+
+
+def step_size(eta: Any, name: str = "eta", *, lanes: int | None = None) -> None:
+    """A finite number > 0, or `(lanes,)` of them; traced values pass."""
+    if not concrete(eta):
+        return
+    if isinstance(eta, (bool, str)) or not isinstance(eta, (int, float, np.ndarray, np.generic, jax.Array)):
+        msg = f"{name}: got {type(eta).__name__}; expected a number > 0, an array (lanes,), or an optax schedule."
+        raise TypeError(msg)
+    value = np.asarray(eta)
+    if value.ndim > 0 and (lanes is None or value.shape != (lanes,)):
+        hint = f"write lanes={value.size}" if value.ndim == 1 and lanes is None else "write one number a lane"
+        msg = f"{name}: got shape {value.shape} with lanes={lanes}; expected a number or (lanes,); {hint}."
+        raise ValueError(msg)
+    if not np.all(np.isfinite(value)) or not np.all(value > 0):
+        msg = f"{name}: got {eta}; expected finite numbers > 0; to run backwards, negate the update."
+        raise ValueError(msg)
+
+
+def count(value: Any, name: str, *, least: int = 0) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        msg = f"{name}: got {value!r}; expected a whole number >= {least}."
+        raise ValueError(msg)
+    return int(value)
+
+
+def positive(value: Any, name: str) -> None:
+    if isinstance(value, (int, float)) and not (0 < value < math.inf):
+        msg = f"{name}: got {value}; expected a finite number > 0."
+        raise ValueError(msg)
+
+
+def rate(value: Any, name: str) -> None:
+    """A decay rate in [0, 1)."""
+    if isinstance(value, (int, float)) and not (0 <= value < 1):
+        msg = f"{name}: got {value}; expected a number in [0, 1)."
+        raise ValueError(msg)
+
+
+def key(value: Any, name: str = "key", *, lanes: int | None = None) -> Key | None:
+    """A typed key, or `(lanes,)` of them, or None."""
+    if value is None:
+        return None
+    if not (isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)):
+        what = f"an array of dtype {value.dtype}" if hasattr(value, "dtype") else type(value).__name__
+        msg = f"{name}: got {what}; expected a typed key; write {name}=jax.random.key(seed)."
+        raise TypeError(msg)
+    if value.shape not in ((), (lanes,)):
+        msg = f"{name}: got keys of shape {value.shape} with lanes={lanes}; expected one key or (lanes,); write jax.random.split({name}, lanes)."
+        raise ValueError(msg)
+    return value
+
+
+def needs_key(value: Any, why: str) -> None:
+    if value is None:
+        msg = f"key: got None; expected a typed key, since {why}; write key=jax.random.key(seed)."
+        raise ValueError(msg)
+
+
+def moved_like(u: Tree, x: Tree, what: str = "rule") -> None:
+    """The value of U has the structure, shapes and dtypes of the configuration."""
+    ux: Any = jax.tree.structure(u)
+    xx: Any = jax.tree.structure(x)
+    if ux != xx:
+        msg = f"{what}: got u of structure {ux}; expected that of x, {xx}."
+        raise TypeError(msg)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(u), jax.tree.leaves(x), strict=True):
+        where = f" at {path_name(path)}" if path else ""
+        if jnp.shape(a) != jnp.shape(b):
+            msg = f"{what}: got u of shape {jnp.shape(a)}{where}; expected {jnp.shape(b)}, that of x."
+            raise ValueError(msg)
+        if jnp.result_type(a) != jnp.result_type(b):
+            msg = f"{what}: got u of dtype {jnp.result_type(a)}{where}; expected {jnp.result_type(b)}, that of x."
+            raise TypeError(msg)
+
+
+def fits_budget(num_bytes: float, budget: float, what: str, instead: str) -> None:
+    """Refuse an allocation over the stated budget, and name the way round it."""
+    if num_bytes > budget:
+        msg = f"{what}: would take {num_bytes / 2**20:.0f} MiB, over the budget of {budget / 2**20:.0f} MiB; {instead}."
+        raise MemoryError(msg)

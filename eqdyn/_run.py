@@ -1,0 +1,147 @@
+"""What a simulation gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from eqdyn._chunk import Carry
+from eqdyn._types import STATUS_NAMES, Key, Tree
+from eqdyn.observer import Observer, Series, is_series
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A run, whole or so far. Pass it to `simulate` in place of `x0` to go on from it.
+
+    With lanes every array has the lane axis in front.
+
+    Fields:
+        x, state: the configuration and the rule's state after the last step; in a lane that ended, the last finite ones.
+        step: absolute number of the next step.
+        key: the key of the run.
+        tracers: their places `(m, d)`, or None.
+        status: "ok", "diverged" (squared distances would overflow) or "nonfinite"; with lanes an array of these.
+        status_step: the step at which it ended, -1 where it did not.
+        lanes: how many lanes, or None.
+        steps: `(t,)` absolute steps at which the loss was recorded.
+        observed: what each observer read, by name.
+        loss: `(t,)` loss at x before each recorded step, if the rule tells one; NaN once a lane has ended.
+    """
+
+    x: Tree
+    state: Tree
+    step: int
+    key: Key | None
+    tracers: Tree
+    status: Any
+    status_step: Any
+    lanes: int | None
+    steps: np.ndarray
+    observed: dict[str, Tree]
+    loss: np.ndarray | None
+    _carry: Any = dataclasses.field(repr=False, default=None)
+    _host: Any = dataclasses.field(repr=False, default=None)
+    _observers: Any = dataclasses.field(repr=False, default=None)
+    _history: Any = dataclasses.field(repr=False, default=None)
+
+    def summary(self) -> str:
+        """The run in a few lines of text: steps taken, how each lane stands, first and last loss."""
+        shapes = ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(self.x))
+        lines = [f"{self.step} steps of {shapes}" + (f" in {self.lanes} lanes" if self.lanes is not None else "")]
+        statuses, at = np.atleast_1d(self.status), np.atleast_1d(self.status_step)
+        losses = None if self.loss is None or not self.loss.size else np.atleast_2d(self.loss)
+        for lane, (status, step) in enumerate(zip(statuses, at, strict=True)):
+            line = f"lane {lane}: " if self.lanes is not None else ""
+            line += str(status) if status == "ok" else f"{status} at step {step}"
+            if losses is not None:
+                line += f", loss {losses[lane, 0]:.4g} -> {losses[lane, -1]:.4g}"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def to_xarray(self) -> Any:
+        """Loss, status and recorded series as an `xarray.Dataset` with named axes (`lane`, `step`); needs `eqdyn[data]`."""
+        try:
+            import xarray
+        except ImportError as error:
+            msg = "to_xarray: xarray is missing; write pip install 'eqdyn[data]'."
+            raise ImportError(msg) from error
+        lane = () if self.lanes is None else ("lane",)
+        variables: dict[str, Any] = {"status": (lane, np.asarray(self.status)), "status_step": (lane, np.asarray(self.status_step))}
+        coordinates: dict[str, Any] = {}
+        if self.loss is not None:
+            variables["loss"], coordinates["step"] = ((*lane, "step"), self.loss), self.steps
+        for name, read in self.observed.items():
+            if not is_series(read):
+                continue
+            coordinates[f"{name}_step"] = read.steps
+            leaves = jax.tree_util.tree_leaves_with_path(read.values)
+            for path, leaf in leaves:
+                label = "_".join([name, *jax.tree_util.keystr(path, simple=True, separator="_").split()])
+                axes = (*lane, f"{name}_step") if read.laned else (f"{name}_step",)
+                extra = tuple(f"{label}_{k}" for k in range(np.ndim(leaf) - len(axes)))
+                variables[label] = ((*axes, *extra), np.asarray(leaf))
+        return xarray.Dataset(variables, coordinates, attrs={"num_steps": self.step})
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a simulation. `.run` is the run so far: pass it to `simulate` to go on."""
+
+    def __init__(self, run: Run):
+        super().__init__(f"stopped after step {run.step}; the run so far is in .run of this exception")
+        self.run = run
+
+
+class History:
+    """Records that have left the device, by the place of their series in the carry."""
+
+    def __init__(self, before: Run | None):
+        self.parts: dict[str, list[tuple]] = {} if before is None else {name: list(parts) for name, parts in before._history.items()}
+
+    def drain(self, carry: Carry, laned: bool) -> Carry:
+        """Move what the series hold to the host, and empty them."""
+
+        def empty(path: Any, node: Any) -> Any:
+            if not is_series(node) or isinstance(node.steps, np.ndarray):
+                return node
+            count = int(np.max(np.asarray(node.count), initial=0))
+            if count:
+                cut = (slice(None), slice(count)) if laned else (slice(count),)
+                steps = np.asarray(node.steps)[(0, slice(count)) if laned else cut]
+                values = jax.tree.map(lambda leaf: np.asarray(leaf)[cut], node.values)
+                self.parts.setdefault(jax.tree_util.keystr(path), []).append((steps, values))
+            return Series(node.steps, node.values, jnp.zeros_like(node.count))
+
+        return jax.tree_util.tree_map_with_path(empty, carry, is_leaf=is_series)
+
+    def whole(self, path: Any, node: Any, laned: bool) -> Any:
+        """The series at `path` with all its records."""
+        if not is_series(node) or isinstance(node.steps, np.ndarray):
+            return node
+        axis = 1 if laned else 0
+        parts = self.parts.get(jax.tree_util.keystr(path), [])
+        none = jax.tree.map(lambda leaf: np.asarray(leaf)[(slice(None),) * axis + (slice(0),)], node.values)
+        steps = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
+        values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), none, *(part[1] for part in parts))
+        return Series(steps.astype(np.int64), values, laned=laned)
+
+
+def finished(
+    carry: Carry, host_carry: dict[str, Tree], history: History, observers: dict[str, Observer], step: int, key: Any, lanes: int | None
+) -> Run:
+    laned = lanes is not None
+    whole = jax.tree_util.tree_map_with_path(lambda path, node: history.whole(path, node, laned), carry, is_leaf=is_series)
+    observed = {name: one.read(host_carry[name] if one.on_host else whole.watched[name]) for name, one in observers.items()}
+    status = np.asarray(carry.status)
+    names = np.asarray(STATUS_NAMES)[status]
+    return Run(
+        x=carry.x, state=carry.state, step=step, key=key, tracers=carry.y, status=str(names) if not laned else names,
+        status_step=np.asarray(carry.status_step) if laned else int(carry.status_step), lanes=lanes,
+        steps=whole.loss.steps if carry.loss is not None else np.zeros(0, np.int64), observed=observed,
+        loss=whole.loss.values if carry.loss is not None else None,
+        _carry=carry, _host=host_carry, _observers=observers, _history={name: tuple(parts) for name, parts in history.parts.items()},
+    )  # fmt: skip

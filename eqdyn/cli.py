@@ -1,0 +1,85 @@
+"""The command line: `python3 -m eqdyn demo | doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "ripser", "scikit-learn", "matplotlib", "jaxtyping", "tqdm", "xarray")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 when it did its job, 2 with one line on stderr for a user's mistake."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+        print(f"eqdyn {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"eqdyn {arguments.command}: stopped. {error}", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python3 -m eqdyn", description="Permutation-equivariant particle dynamics: laws, constants and topology.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="laws, the paper's 2-D network and a digits classifier; tables, pictures, summary.json")
+    demo.add_argument("--out", type=Path, default=Path("eqdyn-demo"), metavar="DIR", help="where to write (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0, help="of data, starts and batches (default: %(default)s)")
+    demo.add_argument("--no-progress", action="store_true", help="no progress bars")
+    demo.set_defaults(run=_demo)
+
+    doctor = commands.add_parser("doctor", help="versions, devices, dtype and threads, for a bug report")
+    doctor.add_argument("--out", type=Path, default=None, metavar="DIR", help="write summary.json there, too")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from eqdyn.demo import demo
+
+    if arguments.out.exists() and not arguments.out.is_dir():
+        msg = f"--out: got {arguments.out}, a file; expected a directory to write into."
+        raise ValueError(msg)
+    if arguments.seed < 0:
+        msg = f"--seed: got {arguments.seed}; expected a whole number >= 0."
+        raise ValueError(msg)
+    os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files: no window is wanted
+    summary = demo(arguments.out, seed=arguments.seed, progress=not arguments.no_progress)
+    return 0 if all(value == "ok" for key, value in summary.items() if key.endswith("/status")) else 1
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    import jax
+    import jax.numpy as jnp
+
+    import eqdyn
+
+    facts: dict[str, object] = {"eqdyn": eqdyn.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            facts[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            facts[name] = "absent"
+    facts |= {
+        "devices": [f"{device.platform}:{device.id} {device.device_kind}" for device in jax.devices()],
+        "default dtype": str(jnp.zeros(()).dtype),
+        "jax_enable_x64": bool(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
+        "matmul precision": str(jax.config.jax_default_matmul_precision or "default"),  # type: ignore[attr-defined]
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS", "EQDYN_DATA") if name in os.environ},
+    }
+    for name, value in facts.items():
+        print(f"{name:<18} {value}")
+    if arguments.out is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "summary.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return 0

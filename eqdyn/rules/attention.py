@@ -1,0 +1,69 @@
+"""Self-attention on particles: tokens that look at each other, layer after layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from eqdyn import _checks
+from eqdyn._types import Points, Tree
+from eqdyn._value import Constant, bind
+from eqdyn.field import Field, map_rows
+from eqdyn.rule import Rule, points_of, velocity, weight_of
+from eqdyn.rules.gradient import from_field
+
+
+def self_attention(*, beta: float = 1.0, query: Any = None, key: Any = None, value: Any = None) -> Rule:
+    """Self-attention, `U_i = sum_j softmax_j(beta <Q x_i, K x_j>) V x_j`. Exact up to the order of summation.
+
+    Weights multiply the softmax terms, `w_j exp(beta <Q x_i, K x_j>)`: two copies count as one particle of weight 2. Time
+    O(n^2 d) as two matrix products; memory O(n d) and a tile.
+
+    Args:
+        beta: inverse temperature, no unit when Q x and K x have none.
+        query, key, value: matrices `(d, d)`, acting on columns; None for the identity.
+
+    Raises:
+        ValueError: a matrix is not square.
+
+    Example:
+        >>> import jax.numpy as jnp, eqdyn as eq
+        >>> rule = eq.rules.self_attention(beta=0.0)            # uniform attention: everybody sees the mean
+        >>> rule.update(jnp.array([[0.0], [4.0]]), ()).u.ravel().tolist()
+        [2.0, 2.0]
+
+    References:
+        Geshkovski, Letrouit, Polyanskiy, Rigollet, arXiv:2312.10794 (attention as particles).
+    """
+    matrices = tuple(None if m is None else _matrix(m, name) for m, name in ((query, "query"), (key, "key"), (value, "value")))
+    return from_field(Field(bind(_force, beta, matrices), bind(_at, beta, matrices)))
+
+
+def _matrix(m: Any, name: str) -> Constant:
+    if jnp.ndim(m) != 2 or jnp.shape(m)[0] != jnp.shape(m)[1]:
+        msg = f"{name}: got shape {jnp.shape(m)}; expected a matrix (d, d)."
+        raise ValueError(msg)
+    _checks.finite(m, name) if hasattr(m, "dtype") else None
+    return Constant(m)
+
+
+def _apply(m: Constant | None, rows: Points) -> Points:
+    return rows if m is None else rows @ jnp.asarray(m.value, rows.dtype).T
+
+
+def _at(beta: float, matrices: tuple[Constant | None, ...], y: Points, x: Tree, data: Tree) -> Points:
+    query, key, value = matrices
+    points = points_of(x)
+    keys, values, log_weight = _apply(key, points), _apply(value, points), jnp.log(weight_of(x))
+
+    def rows(tile: Points) -> Points:
+        logits = beta * (_apply(query, tile) @ keys.T) + log_weight[None]
+        return jax.nn.softmax(logits, axis=1) @ values
+
+    return map_rows(rows, y, row_bytes=3 * points.shape[0] * points.dtype.itemsize)
+
+
+def _force(beta: float, matrices: tuple[Constant | None, ...], x: Tree, data: Tree) -> tuple[Tree, None]:
+    return velocity(x, _at(beta, matrices, points_of(x), x, data)), None

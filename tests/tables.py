@@ -1,0 +1,102 @@
+"""The tables that all tests share: rules, broken rules, a batch and a start. A new rule is a row."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import eqdyn as eq
+from eqdyn.networks import two_layer
+
+N, D = 24, 3
+
+
+def batch(dtype):
+    split = eq.data.teacher(key=jax.random.key(7), input_dim=D - 1, num_examples=200, dtype=dtype)
+    return split.train
+
+
+def start(dtype, seed=0, n=N, d=D):
+    return jax.random.normal(jax.random.key(seed), (n, d), dtype)
+
+
+LOSS, WEIGHTED = two_layer.regression, two_layer.weighted_regression
+
+# name -> (constructor, whether it takes the batch)
+RULES = {
+    "gradient": (lambda: eq.rules.gradient(LOSS), True),
+    "heavy_ball": (lambda: eq.rules.heavy_ball(LOSS), True),
+    "adam": (lambda: eq.rules.adam(LOSS), True),
+    "adam_delayed": (lambda: eq.rules.adam_delayed(LOSS), True),
+    "consensus": (lambda: eq.rules.consensus(), False),
+    "self_attention": (lambda: eq.rules.self_attention(beta=2.0), False),
+}
+# further forms of the same contract
+ADAPTED = {
+    "gradient, weighted": (lambda: eq.rules.gradient(WEIGHTED, weighted=True), True),
+    "adam, weighted": (lambda: eq.rules.adam(WEIGHTED, weighted=True), True),
+    "optax sgd": (lambda: eq.rules.from_optax(optax.sgd(1.0, momentum=0.9), LOSS), True),
+    "optax adam": (lambda: eq.rules.from_optax(optax.adam(1.0), LOSS), True),
+    "optax clipped": (lambda: eq.rules.from_optax(optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(1.0)), LOSS), True),
+    "pair kernel": (lambda: eq.rules.from_field(eq.field.pair_kernel(_spring, normalize=True)), False),
+    "own function": (lambda: eq.rules.from_function(_towards_mean), False),
+}
+
+
+def _spring(a, b):
+    return (b - a) * jnp.exp(-jnp.sum((a - b) ** 2))
+
+
+def _towards_mean(x):
+    return jnp.mean(x, axis=0, keepdims=True) - x
+
+
+def _index(x):
+    return jnp.arange(x.shape[0], dtype=x.dtype)[:, None] / x.shape[0]
+
+
+def _per_particle_key(x, *, key):
+    noise = jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(jax.random.split(key, x.shape[0]))
+    return _towards_mean(x) + 1e-2 * noise
+
+
+def _one_after_another(x):
+    """Gauss-Seidel in place of Jacobi, with a step of 1e-3: particle i sees those before it already moved."""
+
+    def move(y, i):
+        u = jnp.mean(y, axis=0) - y[i]
+        return y.at[i].add(1e-3 * u), u
+
+    return jax.lax.scan(move, x, jnp.arange(x.shape[0]))[1]
+
+
+# each must FAIL P1
+BROKEN = {
+    "index-dependent rate of 1e-3": lambda x: (1 + 1e-3 * _index(x)) * _towards_mean(x),
+    "sorted": lambda x: jnp.sort(x, axis=0),
+    "cumulative sum": lambda x: jnp.cumsum(x, axis=0),
+    "dropped particle": lambda x: _towards_mean(x).at[-1].set(0.0),
+    "per-particle key": _per_particle_key,
+    "particle after particle": _one_after_another,
+    "neighbour in memory": lambda x: jnp.roll(x, 1, axis=0) - x,
+    "particle 0 leads": lambda x: x[:1] - x,
+    "softmax over the wrong axis, then ranked": lambda x: jax.nn.softmax(x, axis=0) * (1 + _index(x)),
+    "even and odd rows apart": lambda x: jnp.where((jnp.arange(x.shape[0]) % 2 == 0)[:, None], -x, -1.01 * x),
+    "per-particle offset": lambda x: -(x - 1e-3 * jnp.sin(7 * _index(x))),
+    "normalised with the wrong neighbour": lambda x: x / (1 + jnp.linalg.norm(jnp.flip(x, axis=0), axis=1, keepdims=True)),
+}
+
+
+def random_good_rule(seed):
+    """An equivariant rule drawn at random: a mean field, a pair kernel, an energy or attention, with random coefficients."""
+    c = [float(v) for v in jax.random.uniform(jax.random.key(seed), (4,), minval=-2, maxval=2)]
+    kind = seed % 5
+    if kind == 0:
+        field = eq.field.mean_field(lambda x: (jnp.tanh(c[0] * x), 1.0), lambda x, s: c[1] * s[0] / s[1] - c[2] * x * jnp.sum(x * s[0]) / s[1])
+        return eq.rules.from_field(field)
+    if kind == 1:
+        return eq.rules.from_field(eq.field.pair_kernel(lambda a, b: c[0] * (b - a) / (1 + c[1] ** 2 * jnp.sum((a - b) ** 2)), normalize=True))
+    if kind == 2:
+        return eq.rules.heavy_ball(lambda x: c[0] * jnp.sum(jnp.cos(x)) + c[1] * jnp.sum(jnp.mean(jnp.sin(c[2] * x), axis=0) ** 2), beta=0.5)
+    if kind == 3:
+        return eq.rules.self_attention(beta=c[0], value=c[1] * jnp.eye(D))
+    return eq.rules.from_function(lambda x: c[0] * jnp.mean(x**2, axis=0, keepdims=True) * x + c[1] * jnp.median(x, axis=0, keepdims=True) - x)

@@ -1,0 +1,199 @@
+"""The house: imports go down, nothing is started at import, every public name is there and says what it is."""
+
+import ast
+import importlib
+import inspect
+import json
+import pkgutil
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eqdyn as eq
+
+ROOT = Path(eq.__file__).parent
+FLOORS = {
+    0: ["_types", "_checks", "_value"],
+    1: ["shapes", "data", "geometry", "linalg", "groups"],
+    2: ["rule", "field", "observer", "rules"],
+    3: ["_chunk", "_run", "_start", "_simulate", "measure", "topology"],
+    4: ["laws", "_check"],
+    5: ["observe"],
+    6: ["networks"],
+    7: ["plot", "demo", "cli", "__main__"],
+}
+FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
+MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+# within a floor, who may know whom
+NEIGHBOURS = {
+    ("field", "rule"),
+    ("rules", "field"),
+    ("rules", "rule"),
+    ("_run", "_chunk"),
+    ("_start", "_chunk"),
+    ("_start", "_run"),
+    ("_simulate", "_chunk"),
+    ("_simulate", "_run"),
+    ("_simulate", "_start"),
+    ("_check", "laws"),
+    ("demo", "plot"),
+    ("cli", "demo"),
+    ("__main__", "cli"),
+    ("_checks", "_types"),
+}
+
+
+def imported(path):
+    """The eqdyn modules that a file names when it is imported (not those that functions load when they run)."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "eqdyn":
+            parts = node.module.split(".")
+            yield from ([parts[1]] if len(parts) > 1 else [alias.name for alias in node.names])
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("eqdyn."))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    room = module.split(".")[0]
+    for other in imported(ROOT / (module.replace(".", "/") + ".py")):
+        assert other in FLOOR, f"{module} imports {other}, which has no floor"
+        if other != room:
+            assert FLOOR[other] < FLOOR[room] or (room, other) in NEIGHBOURS, f"{module} (floor {FLOOR[room]}) imports {other} (floor {FLOOR[other]})"
+
+
+def test_every_room_has_a_floor_and_no_file_imports_the_top():
+    assert {module.split(".")[0] for module in MODULES} == set(FLOOR)
+    for path in ROOT.rglob("*.py"):
+        top = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) and any(a.name == "eqdyn" for a in node.names)]
+        assert not top or path.name == "cli.py", path
+
+
+PUBLIC = [
+    "Rule",
+    "Rule.init",
+    "Rule.update",
+    "Rule.probe",
+    "Rule.lift",
+    "Update",
+    "Weighted",
+    "Group",
+    "Group.particles",
+    "Group.with_particles",
+    "Group.permute",
+    "Observer",
+    "Frame",
+    "step",
+    "simulate",
+    "Run",
+    "Batches",
+    "check",
+    "Report",
+    "Law",
+    "compile_count",
+    "lifted",
+    "Interrupted",
+    "bind",
+    "rules",
+    "rules.gradient",
+    "rules.heavy_ball",
+    "rules.adam",
+    "rules.adam_delayed",
+    "rules.consensus",
+    "rules.self_attention",
+    "rules.from_function",
+    "rules.from_optax",
+    "rules.from_field",
+    "shapes",
+    "shapes.figure_eight",
+    "shapes.sphere",
+    "shapes.circle",
+    "shapes.clusters",
+    "measure",
+    "measure.equivariance",
+    "measure.pair_constants",
+    "measure.pair_terms",
+    "measure.stretch",
+    "measure.sharpness",
+    "measure.atoms",
+    "measure.merges",
+    "observe",
+    "observe.atoms",
+    "observe.pair_constants",
+    "observe.merges",
+    "observe.stretch",
+    "observe.sharpness",
+    "observe.configuration",
+    "observer.recorder",
+    "topology",
+    "topology.betti",
+    "topology.betti_of_distances",
+    "networks",
+    "networks.two_layer",
+    "field",
+    "field.energy",
+    "field.mean_field",
+    "field.pair_kernel",
+    "groups",
+    "groups.from_axes",
+    "data",
+    "data.digits",
+    "data.teacher",
+]
+
+
+def test_public_names_are_found_after_importing_everything_in_random_order():
+    names = [info.name for info in pkgutil.walk_packages(eq.__path__, "eqdyn.") if not info.name.endswith("__main__")]
+    random.Random(0).shuffle(names)
+    for name in names:
+        importlib.import_module(name)
+    for name in PUBLIC:
+        found = eq
+        for part in name.split("."):
+            found = getattr(found, part)
+
+
+def test_what_is_called_is_documented():
+    for name in PUBLIC:
+        found = eq
+        for part in name.split("."):
+            found = getattr(found, part)
+        if inspect.isfunction(found) or inspect.isclass(found):
+            assert (inspect.getdoc(found) or "").strip(), name
+
+
+def test_public_functions_show_an_example():
+    missing = []
+    for name in PUBLIC:
+        found = eq
+        for part in name.split("."):
+            found = getattr(found, part)
+        if inspect.isfunction(found) and "." not in name and ">>>" not in (found.__doc__ or ""):
+            missing.append(name)
+    assert missing == ["bind"], missing
+
+
+def test_import_is_light_and_starts_nothing():
+    """Under 0.3 s beyond JAX (median of five fresh processes), no backend, no foreign library loaded."""
+    code = """
+import json, sys, time
+start = time.perf_counter(); import jax; import jax.numpy; middle = time.perf_counter()
+import eqdyn; end = time.perf_counter()
+heavy = [name for name in ("ripser", "sklearn", "matplotlib", "optax", "xarray", "scipy.spatial", "tqdm", "gudhi") if name in sys.modules]
+from jax._src import xla_bridge
+print(json.dumps([end - middle, heavy, bool(xla_bridge._backends)]))
+"""
+    runs = [json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(5)]
+    assert all(heavy == [] and not started for _, heavy, started in runs), runs
+    seconds = sorted(seconds for seconds, _, _ in runs)[2]
+    print(f"import eqdyn: {seconds:.3f} s beyond JAX")
+    assert seconds < 0.3, runs
+
+
+def test_no_file_outgrew_its_idea():
+    """A file past 300 lines is asked why."""
+    long = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in ROOT.rglob("*.py")}
+    assert max(long.values()) <= 300, {name: lines for name, lines in long.items() if lines > 300}

@@ -1,0 +1,166 @@
+"""What is shown to people runs: docstrings, the README, notebooks, the demo, the benchmarks."""
+
+import doctest
+import importlib
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import eqdyn as eq
+
+ROOT = Path(__file__).parent.parent
+MODULES = [info.name for info in pkgutil.walk_packages(eq.__path__, "eqdyn.") if not info.name.endswith("__main__")]
+
+
+def command(*arguments, **options):
+    # Python's defaults: the child is a user's process, without the strictness of the tests
+    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False, **options)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings(name):
+    """Once strictly, in float64; once as a user has it, in float32."""
+    module = importlib.import_module(name)
+    for strict in (True, False):
+        with jax.enable_x64(strict), jax.numpy_dtype_promotion("strict" if strict else "standard"):
+            failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+        assert failed == 0
+
+
+def test_examples_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        test = doctest.DocTestParser().get_doctest(text, {}, "README", "README.md", 0)
+        assert len(test.examples) >= 5
+        failed, _ = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test)
+    assert failed == 0
+
+
+def test_every_public_function_stands_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for room in ("rules", "measure", "observe", "shapes", "topology"):
+        for name in getattr(eq, room).__all__ if hasattr(getattr(eq, room), "__all__") else ("circle", "figure_eight", "sphere", "clusters"):
+            if name[0].islower():
+                assert f"{room}.{name}" in text, f"{room}.{name}"
+
+
+def test_nothing_names_a_registry_or_a_machine_path():
+    names = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], capture_output=True, text=True, cwd=ROOT, check=True)
+    for name in names.stdout.split():
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".toml", ".ipynb", "") and path.is_file():
+            assert not re.search(r"pypi\.|index-url|/home/\w|/root/|/work/", path.read_text().replace(Path(__file__).name, "")) or path == Path(
+                __file__
+            ), name
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "out"
+    done = command("-m", "eqdyn", "demo", "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout, json.loads((out / "summary.json").read_text())
+
+
+def test_demo_writes_its_table_pictures_and_summary(demo):
+    out, text, summary = demo
+    assert {path.name for path in out.iterdir()} == {"network2d.png", "network2d_constants.png", "digits.png", "summary.json"}
+    for path in out.glob("*.png"):
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert path.stat().st_size > 20_000
+    for name in ("gradient", "heavy ball", "Adam", "consensus", "self-attention"):
+        assert {summary[f"laws/{name}/{law}"] for law in ("P1", "Lemma 1", "Lemma 2", "Merge law")} == {"holds"}
+    assert summary["laws/BROKEN: rate grows with the index/P1"] == "fails"
+    assert "Replay of the broken rule" in text
+    assert all(not isinstance(value, (dict, list)) for value in summary.values()), "flat"
+
+
+def test_demo_b_the_constant_over_pairs_tells_the_two_steps_apart(demo):
+    _, _, summary = demo
+    small, large = (
+        {key.split("/")[2]: value for key, value in summary.items() if key.startswith(f"network2d/{name}/")} for name in ("small", "large")
+    )
+    assert small["max_eta_k_pair"] < 1 < large["max_eta_k_pair"]
+    assert small["eta_lambda_max_start"] > 2
+    assert large["eta_lambda_max_start"] > 2
+    assert small["status"] == large["status"] == "ok"
+
+
+def test_demo_c_says_in_words_what_happened_to_the_neurons(demo):
+    _, text, summary = demo
+    for name in ("small", "large"):
+        facts = {key.split("/")[2]: value for key, value in summary.items() if key.startswith(f"digits/{name}/")}
+        assert facts["test_accuracy"] > 0.8
+        assert [facts[f"betti_start_{k}"] for k in range(3)] == [1, 0, 1]
+        assert facts["max_eta_k_pair"] < 1
+        assert facts["stretch_low"] > 0.5
+        assert facts["merges"] == 0
+    assert text.count("could merge two neurons (eta*K_pair < 1)") == 2
+
+
+def test_what_happened_follows_the_facts():
+    from eqdyn.demo import what_happened
+
+    facts = {"status": "ok", "merges": 0, "max_eta_k_pair": 0.1, "stretch_low_ever": 0.9, "stretch_high": 7.0}
+    kept, changed = (1, 0, 1), (3, 0, 0)
+    assert "still seen" in what_happened(facts, kept, kept, 5)
+    assert "grew unevenly" in what_happened(facts, kept, changed, 5)
+    assert "could have merged" in what_happened({**facts, "max_eta_k_pair": 2.0}, kept, kept, 5)
+    assert "4 neurons merged" in what_happened({**facts, "merges": 4}, kept, changed, 5)
+    assert "grew unevenly" not in what_happened({**facts, "merges": 4}, kept, changed, 5)
+    assert "ended early: nonfinite" in what_happened({**facts, "status": "nonfinite"}, kept, kept, 5)
+
+
+def test_doctor_tells_versions_devices_dtype_and_threads(tmp_path):
+    done = command("-m", "eqdyn", "doctor", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("jax ", "numpy", "ripser", "devices", "default dtype", "processors", "float32"):
+        assert word in done.stdout
+    assert json.loads((tmp_path / "summary.json").read_text())["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize("arguments", [["demo", "--seed", "-1"], ["demo", "--out", "README.md"], ["walk"], [], ["demo", "--speed", "3"]])
+def test_a_users_mistake_is_one_line_with_status_two(arguments):
+    done = command("-m", "eqdyn", *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()[-1]) > 20
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"], ["doctor", "--help"]])
+def test_help(arguments):
+    done = command("-m", "eqdyn", *arguments)
+    assert done.returncode == 0
+    assert "usage: python3 -m eqdyn" in done.stdout
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_run(path, tmp_path):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    notebook = nbformat.read(path, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "committed without outputs"
+    os.environ["EQDYN_NOTEBOOK_STEPS"] = "270"
+    try:
+        nbclient.NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    finally:
+        del os.environ["EQDYN_NOTEBOOK_STEPS"]
+    assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.parametrize("path", sorted(path for path in (ROOT / "benchmarks").glob("*.py") if path.name != "common.py"), ids=lambda path: path.stem)
+def test_benchmarks_run_and_write_what_they_measured(path, tmp_path):
+    done = command(path, "--quick", "--repeats", "1", "--out", tmp_path / "out.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["machine"]["cores"] >= 1
+    for rows in found["rows"].values():
+        assert all(np.isfinite(row["steps per second"]) for row in rows)
+        assert any("bound" in row["row"] for row in rows)

@@ -9,11 +9,12 @@ from eqdyn._check import Law, Replay, Report, check
 from eqdyn._chunk import compile_count
 from eqdyn._run import Interrupted, Run
 from eqdyn._simulate import simulate
+from eqdyn._types import Weighted
 from eqdyn._value import bind
 from eqdyn.data import Batches
 from eqdyn.groups import Group
 from eqdyn.observer import Frame, Observer
-from eqdyn.rule import Rule, Update, Weighted, lifted, step
+from eqdyn.rule import Rule, Update, lifted, step
 
 __version__ = "0.1.0"
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn import _checks, groups, laws
+from eqdyn import _checks, _draws, groups, laws
 from eqdyn._types import Key, Tree
 from eqdyn.laws import Residual
 from eqdyn.rule import Rule
@@ -102,7 +102,8 @@ def check(
         P1         U(PX) = P U(X), over roll-outs of a few steps from a fresh state (and one step from `state`, if given)
         Lemma 1    equal particles stay equal
         Lemma 2    every looked-at pair stretches by 1 +- eta K; K as given, or what U does when the pair is exchanged
-        Merge law  one U tells where each pair is closest; a step at that eta agrees, and below 1/K_pair nobody merges
+        Merge law  one U tells where each pair is closest; a step at that eta agrees, and below 1/K_pair nobody merges. An
+                   identity for a rule that repeats its U; with a declared K, no pair may merge below 1/K
 
     Each law is one jitted map over the draws. A sample refutes and never proves: "holds" means at these draws, up to a
     tolerance measured from what one rounding of the input does.
@@ -110,7 +111,8 @@ def check(
     Args:
         rule: the update rule.
         x: configuration, `(n, d)` with n >= 2, a `Weighted`, or a tree with `group`; its first draw is x itself.
-        state: None, or the state from which one step of P1 is checked, too.
+        state: None, for a fresh state that a few small steps have settled; or the state at x, which then moves with x: its
+            subtrees that have the structure of x are permuted with it.
         data: the batch, the same for all draws.
         eta: step size; None for 0.5 and 0.99 of `1/K_pair` of the draw.
         K: a declared constant; a pair that moves faster, or merges below 1/K, refutes it.
@@ -173,11 +175,11 @@ def _residuals(
     for start in range(0, len(indices), width):
         # the last part is filled up, so that all parts run in one program
         block = np.resize(indices[start : start + width], width)
-        draws = _draws(group, x, key, jnp.asarray(block))
-        moved = _moved(rule, group, draws, data)
+        draws = _drawn(group, x, key, jnp.asarray(block))
+        moved = _moved(rule, group, state, draws, data)
         sizes = _sizes(group, draws, moved, *numbers)
         for law in wanted:
-            answer = _answers(law, rule, group, state, draws, sizes, data)
+            answer = _answers(law, rule, group, state, draws, moved, sizes, data)
             parts[law].append(_compared(law, group, draws, moved, sizes, answer))
     return {
         law: Residual(*(np.concatenate(column)[: len(indices)].astype(np.float64) for column in zip(*some, strict=True)))
@@ -189,27 +191,27 @@ def _residuals(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _draws(group: Any, x: Tree, key: Key, indices: jax.Array) -> laws.Draw:
-    return jax.vmap(lambda index: laws.draw(group, x, key, index))(indices)
+def _drawn(group: Any, x: Tree, key: Key, indices: jax.Array) -> _draws.Draw:
+    return jax.vmap(lambda index: _draws.draw(group, x, key, index))(indices)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _moved(rule: Rule, group: Any, draws: laws.Draw, data: Tree) -> laws.Moved:
-    return jax.vmap(lambda draw: laws.moved(rule, group, draw, data))(draws)
+def _moved(rule: Rule, group: Any, state: Tree, draws: _draws.Draw, data: Tree) -> _draws.Moved:
+    return jax.vmap(lambda draw: _draws.moved(rule, group, state, draw, data))(draws)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _sizes(group: Any, draws: laws.Draw, moved: laws.Moved, eta: jax.Array, K: jax.Array) -> laws.Sizes:
-    return jax.vmap(lambda draw, moved: laws.sizes(group, draw, moved, eta, K))(draws, moved)
+def _sizes(group: Any, draws: _draws.Draw, moved: _draws.Moved, eta: jax.Array, K: jax.Array) -> _draws.Sizes:
+    return jax.vmap(lambda draw, moved: _draws.sizes(group, draw, moved, eta, K))(draws, moved)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _answers(law: laws.Law, rule: Rule, group: Any, state: Tree, draws: laws.Draw, sizes: laws.Sizes, data: Tree) -> Tree:
-    return jax.vmap(lambda draw, sizes: law.answer(rule, group, state, draw, sizes, data))(draws, sizes)
+def _answers(law: laws.Law, rule: Rule, group: Any, state: Tree, draws: _draws.Draw, moved: _draws.Moved, sizes: _draws.Sizes, data: Tree) -> Tree:
+    return jax.vmap(lambda *of_draw: law.answer(rule, group, state, *of_draw, data))(draws, moved, sizes)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _compared(law: laws.Law, group: Any, draws: laws.Draw, moved: laws.Moved, sizes: laws.Sizes, answers: Tree) -> Residual:
+def _compared(law: laws.Law, group: Any, draws: _draws.Draw, moved: _draws.Moved, sizes: _draws.Sizes, answers: Tree) -> Residual:
     return jax.vmap(lambda *of_draw: law.residual(group, *of_draw))(draws, moved, sizes, answers)
 
 
@@ -229,5 +231,5 @@ def _verdict(law: laws.Law, found: Residual, run: Callable, group: Any, x: Tree,
         (one,) = run((law,), np.asarray([worst])).values()
         return Residual(float(one.error[0]), float(one.tolerance[0]))
 
-    drawn = laws.draw(group, x, key, jnp.asarray(worst))
+    drawn = _draws.draw(group, x, key, jnp.asarray(worst))
     return Law(verdict, float(errors[worst]), float(tolerances[worst]), Replay(law.name, worst, key, np.asarray(drawn.perm), drawn.x, again))

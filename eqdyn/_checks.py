@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn._types import Key, Tree
+from eqdyn._types import Key, Tree, Weighted
 
 
 def _is_array(leaf: Any) -> bool:
@@ -38,11 +38,11 @@ def floating(leaf: Any, name: str) -> jax.Array:
         raise TypeError(msg)
     if dtype == np.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         msg = (
-            f"{name}: got float64 while jax_enable_x64 is off; JAX would silently work in float32; "
+            f"{name}: got float64 while jax_enable_x64 is off, where JAX would silently work in float32; expected float32; "
             f"write jax.config.update('jax_enable_x64', True) first, or {name}.astype('float32')."
         )
         raise TypeError(msg)
-    return jnp.asarray(leaf)
+    return jnp.asarray(leaf, dtype=leaf.dtype)  # a dtype that is named is not weak: it would change in the first step
 
 
 def finite(tree: Tree, name: str) -> None:
@@ -90,8 +90,8 @@ def configuration(x: Any, name: str = "x") -> Tree:
     """An array `(n, d)`, a `Weighted`, or a tree of floating arrays; leaves come back as jax arrays."""
     if _is_array(x):
         return points(x, name)
-    if hasattr(x, "_fields") and x._fields == ("x", "weight"):
-        x = type(x)(points(x.x, f"{name}.x"), floating(x.weight, f"{name}.weight"))
+    if isinstance(x, Weighted):
+        x = Weighted(points(x.x, f"{name}.x"), floating(x.weight, f"{name}.weight"))
         if x.weight.shape != x.x.shape[:1]:
             msg = f"{name}.weight: got shape {x.weight.shape}; expected {x.x.shape[:1]}, one weight a particle."
             raise ValueError(msg)
@@ -130,17 +130,26 @@ def count(value: Any, name: str, *, least: int = 0) -> int:
     return int(value)
 
 
-def positive(value: Any, name: str) -> None:
-    if isinstance(value, (int, float)) and not (0 < value < math.inf):
+def scalar(value: Any) -> Any:
+    """A concrete number as a Python float, whose dtype is that of what it meets; traced values and arrays pass."""
+    return float(value) if isinstance(value, (int, float, np.generic)) and not isinstance(value, bool) else value
+
+
+def positive(value: Any, name: str) -> Any:
+    value = scalar(value)
+    if isinstance(value, float) and not (0 < value < math.inf):
         msg = f"{name}: got {value}; expected a finite number > 0."
         raise ValueError(msg)
+    return value
 
 
-def rate(value: Any, name: str) -> None:
+def rate(value: Any, name: str) -> Any:
     """A decay rate in [0, 1)."""
-    if isinstance(value, (int, float)) and not (0 <= value < 1):
+    value = scalar(value)
+    if isinstance(value, float) and not (0 <= value < 1):
         msg = f"{name}: got {value}; expected a number in [0, 1)."
         raise ValueError(msg)
+    return value
 
 
 def key(value: Any, name: str = "key", *, lanes: int | None = None) -> Key | None:

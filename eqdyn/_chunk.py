@@ -86,7 +86,7 @@ def frame_of(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Arr
 
 def _advance(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Array, rows: Any, key: Any) -> Carry:
     frame, new, batch, key = frame_of(program, step, data, carry, eta, rows, key)
-    status, status_step = _status(carry, frame.x_next, step)
+    status, status_step = _status(carry, frame.x_next, new.state, step)
     alive = status == Status.OK
 
     def keep(new: Tree, old: Tree) -> Tree:
@@ -96,11 +96,12 @@ def _advance(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Arr
     y, y_state = carry.y, carry.y_state
     if y is not None:
         moved = program.rule.probe(y, y_state, carry.x, carry.state, batch, key=key)  # type: ignore[misc]
+        _checks.moved_like(moved.u, y, "probe")
         y, y_state = keep(add(y, eta, moved.u), y), keep(moved.state, y_state)
     watched = {name: _strided(step, one.stride, one.update, carry.watched[name], frame) for name, one in program.observers}
     loss = carry.loss
     if loss is not None:
-        value = jnp.where(alive, frame.info.loss, jnp.nan)
+        value = jnp.where(alive, loss_of(frame.info), jnp.nan)
         loss = _strided(step, program.every, lambda series, value: series.append(step, value), loss, value)
     return Carry(frame.x_next, keep(new.state, carry.state), y, y_state, status, status_step, watched, loss)
 
@@ -109,11 +110,22 @@ def _strided(step: Any, stride: int, update: Callable, carry: Tree, value: Tree)
     return update(carry, value) if stride == 1 else jax.lax.cond(step % stride == 0, update, lambda old, _: old, carry, value)
 
 
-def _status(carry: Carry, x_next: Tree, step: Any) -> tuple[jax.Array, jax.Array]:
-    leaves = jax.tree.leaves(points_of(x_next))
-    finite = functools.reduce(jnp.logical_and, (jnp.all(jnp.isfinite(leaf)) for leaf in leaves))
+def loss_of(info: Tree) -> Any:
+    """The loss that a rule shows, if it does."""
+    return info.get("loss") if isinstance(info, dict) else getattr(info, "loss", None)
+
+
+def _status(carry: Carry, x_next: Tree, state: Tree, step: Any) -> tuple[jax.Array, jax.Array]:
+    def all_of(test: Callable, *trees: Tree) -> jax.Array:
+        leaves = zip(*(jax.tree.leaves(tree) for tree in trees), strict=True)
+        found = [jnp.all(test(*leaf)) for leaf in leaves if jnp.issubdtype(jnp.result_type(leaf[0]), jnp.floating)]
+        return jnp.all(jnp.stack(found)) if found else jnp.ones((), bool)
+
+    points = points_of(x_next)
+    # a state may hold an infinity from the start (a best loss so far), but none may come up
+    finite = all_of(jnp.isfinite, points) & all_of(lambda new, old: jnp.isfinite(new) | ~jnp.isfinite(old), state, carry.state)
     # beyond sqrt(max) squared distances overflow, and nothing can be measured any more
-    near = functools.reduce(jnp.logical_and, (jnp.all(jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.5) for leaf in leaves))
+    near = all_of(lambda leaf: jnp.abs(leaf) < float(jnp.finfo(leaf.dtype).max) ** 0.5, points)
     now = jnp.where(finite, jnp.where(near, Status.OK, Status.DIVERGED), Status.NONFINITE).astype(jnp.int32)
     ended = carry.status != Status.OK
     status = jnp.where(ended, carry.status, now)
@@ -123,13 +135,15 @@ def _status(carry: Carry, x_next: Tree, step: Any) -> tuple[jax.Array, jax.Array
 @functools.partial(jax.jit, static_argnums=0)
 def host_frame(program: Program, step: Any, data: Tree, carry: Carry, eta: Any, rows: Any, key: Any) -> Frame:
     def one(carry: Carry, eta: Any, rows: Any, key: Any) -> Frame:
-        frame = frame_of(program, step, data, carry, eta, rows, key)[0]
-        alive = _status(carry, frame.x_next, step)[0] == Status.OK
+        frame, new, _, _ = frame_of(program, step, data, carry, eta, rows, key)
+        alive = _status(carry, frame.x_next, new.state, step)[0] == Status.OK
         u = jax.tree.map(lambda u: jnp.where(alive, u, jnp.zeros_like(u)), frame.u)
-        return frame._replace(u=u, x_next=jax.tree.map(lambda a, b: jnp.where(alive, a, b), frame.x_next, carry.x))
+        x_next = jax.tree.map(lambda a, b: jnp.where(alive, a, b), frame.x_next, carry.x)
+        return frame._replace(u=u, x_next=x_next, data=frame.data if program.batched else None)  # shared data need no copy a lane
 
-    if not program.lanes:
-        return one(carry, eta, rows, key)
-    laned_eta, laned_key = program.laned
-    axes = (0, 0 if laned_eta else None, 0 if laned_key and rows is not None else None, 0 if laned_key else None)
-    return jax.vmap(one, in_axes=axes)(carry._replace(watched={}, loss=None), eta, rows, key)
+    if program.lanes:
+        laned_eta, laned_key = program.laned
+        axes = (0, 0 if laned_eta else None, 0 if laned_key and rows is not None else None, 0 if laned_key else None)
+        one = jax.vmap(one, in_axes=axes)
+    frame = one(carry._replace(watched={}, loss=None), eta, rows, key)
+    return frame if program.batched else frame._replace(data=data)

@@ -24,7 +24,7 @@ class Run:
         x, state: the configuration and the rule's state after the last step; in a lane that ended, the last finite ones.
         step: absolute number of the next step.
         key: the key of the run.
-        tracers: their places `(m, d)`, or None.
+        tracers: their places `(m, d)`, or None. They do not decide the status: one that runs away stays away.
         status: "ok", "diverged" (squared distances would overflow) or "nonfinite"; with lanes an array of these.
         status_step: the step at which it ended, -1 where it did not.
         lanes: how many lanes, or None.
@@ -99,8 +99,12 @@ class Interrupted(KeyboardInterrupt):
 class History:
     """Records that have left the device, by the place of their series in the carry."""
 
-    def __init__(self, before: Run | None):
-        self.parts: dict[str, list[tuple]] = {} if before is None else {name: list(parts) for name, parts in before._history.items()}
+    def __init__(self, before: Run | None, observers: dict[str, Observer]):
+        self.parts: dict[str, list[tuple]] = {}
+        if before is not None:
+            # an observer that was replaced, or was away for a leg, starts its records anew
+            gone = [f".watched['{name}']" for name in before._observers if observers.get(name) != before._observers[name]]
+            self.parts = {place: list(parts) for place, parts in before._history.items() if not any(place.startswith(name) for name in gone)}
 
     def drain(self, carry: Carry, laned: bool) -> Carry:
         """Move what the series hold to the host, and empty them."""

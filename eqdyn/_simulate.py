@@ -84,7 +84,7 @@ def simulate(
     capacity = _checks.count(CHUNK if chunk is None else chunk, "chunk", least=1)
     before = x0 if isinstance(x0, Run) else None
     if before is not None:
-        lanes, key, tracers = continued(before, lanes, key, tracers)
+        lanes, key, tracers = continued(rule, before, lanes, key, tracers)
     lanes = None if lanes is None else _checks.count(lanes, "lanes", least=1)
     _checks.key(key, lanes=lanes)
     batches = data if isinstance(data, Batches) else None
@@ -114,7 +114,7 @@ def simulate(
     last = step + num_steps
     etas = _eta_table(eta, schedule, dtype)
     pace = _Pace(capacity)
-    history = History(before)
+    history = History(before, observers)
 
     def so_far() -> Run:
         return finished(carry, host_carry, history, observers, step, key, lanes)
@@ -133,8 +133,6 @@ def simulate(
             step += steps
             carry = history.drain(carry, lanes is not None)
             report(step, so_far)
-            if np.all(np.asarray(carry.status) != Status.OK):
-                step = last  # nobody moves any more
             if interrupted.is_set():
                 raise Interrupted(so_far())
     run = so_far()

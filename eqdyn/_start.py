@@ -10,19 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn._chunk import Carry, Program, frame_of
+from eqdyn._chunk import Carry, Program, frame_of, loss_of
 from eqdyn._run import Run
-from eqdyn._types import Tree
+from eqdyn._types import Tree, Weighted
 from eqdyn.observer import Frame, Observer, Series, is_series, series_like
-from eqdyn.rule import Rule, Weighted, points_of
+from eqdyn.rule import Rule, points_of
 
 
-def continued(before: Run, lanes: Any, key: Any, tracers: Any) -> tuple[Any, Any, Any]:
+def continued(rule: Rule, before: Run, lanes: Any, key: Any, tracers: Any) -> tuple[Any, Any, Any]:
     if lanes not in (None, before.lanes):
         msg = f"lanes: got {lanes}; expected {before.lanes}, as in the run that goes on."
         raise ValueError(msg)
     if tracers is not None:
         msg = "tracers: got new tracers; expected None: the run that goes on has its own."
+        raise ValueError(msg)
+    if before.tracers is not None and rule.probe is None:
+        msg = "rule: got one without probe for a run with tracers; expected one that moves them."
+        raise ValueError(msg)
+    one = (lambda f: f) if before.lanes is None else jax.vmap
+    fresh, kept = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (jax.eval_shape(one(rule.init), before.x), before.state))
+    if fresh != kept:
+        msg = f"rule: got one whose state is {fresh}; expected that of the run that goes on, {kept}."
         raise ValueError(msg)
     return before.lanes, before.key if key is None else key, before.tracers
 
@@ -64,6 +72,9 @@ def _first_lane(x: Tree, marks: Tree) -> Tree:
 def _lane_marks(rule: Rule, x0: Any, lanes: int, example: Tree, key: Any) -> Tree:
     """Which leaves carry the lane axis: told by rank where ranks are known, else by whether the rule can be traced so."""
     if isinstance(x0, Weighted):
+        if any(np.ndim(leaf) == rank and len(leaf) != lanes for leaf, rank in zip(x0, (3, 2), strict=True)):
+            msg = f"x0: got shapes {np.shape(x0.x)} and {np.shape(x0.weight)} with lanes={lanes}; expected (n, d) and (n,), or (lanes, ...)."
+            raise ValueError(msg)
         return Weighted(*(np.ndim(leaf) == rank for leaf, rank in zip(x0, (3, 2), strict=True)))  # type: ignore[arg-type]
     if hasattr(x0, "ndim"):
         if x0.ndim == 3 and x0.shape[0] != lanes:
@@ -143,18 +154,20 @@ def prepared(
     def still(x: Tree, state: Tree) -> Frame:
         """Nothing has moved yet: what `Observer.init` sees."""
         eta, u, info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.eta, shapes.u, shapes.info))
-        return Frame(jnp.int32(step), eta, x, u, x, state, info, data)
+        return Frame(jnp.int32(step), eta, x, u, x, state, info, data)  # data: an example of a batch
 
     watched, host_carry = {}, {}
     for name, one in observers.items():
         known = before is not None and before._observers.get(name) == one
         if one.on_host:
-            host_carry[name] = before._host[name] if known else one.init(still(carry.x, carry.state))  # type: ignore[union-attr]
+            frame = per_lane(still)(carry.x, carry.state)._replace(step=step)
+            frame = frame if program.batched else frame._replace(data=data)  # shared by all lanes
+            host_carry[name] = before._host[name] if known else one.init(frame)  # type: ignore[union-attr]
         elif known:
             watched[name] = before._carry.watched[name]  # type: ignore[union-attr]
         else:
             watched[name] = per_lane(lambda x, state, one=one: one.init(still(x, state)))(carry.x, carry.state)
-    loss = getattr(shapes.info, "loss", None)
+    loss = loss_of(shapes.info)
     loss = None if loss is None else per_lane(lambda _: series_like(loss))(carry.status)
     axis = 1 if program.lanes else 0
 

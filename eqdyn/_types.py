@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, Float, Int
@@ -26,3 +26,13 @@ class Status(IntEnum):
 
 
 STATUS_NAMES = ("ok", "diverged", "nonfinite")
+
+
+class Weighted(NamedTuple):
+    """Particles that stand for several: row i of `x` counts `weight[i]` times.
+
+    The weight travels with its particle: it has velocity 0 and is permuted with the rows.
+    """
+
+    x: Points
+    weight: Weights

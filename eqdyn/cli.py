@@ -14,12 +14,16 @@ from pathlib import Path
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "ripser", "scikit-learn", "matplotlib", "jaxtyping", "tqdm", "xarray")
 
 
+class UsageError(ValueError):
+    """A user's mistake on the command line."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 when it did its job, 2 with one line on stderr for a user's mistake."""
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
+    except (UsageError, OSError, ImportError) as error:
         print(f"eqdyn {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as error:
@@ -43,18 +47,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _threads() -> str:
+    """What XLA and the BLAS libraries may use."""
+    import numpy  # noqa: F401 - its BLAS is asked below
+    from threadpoolctl import threadpool_info
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pools = ", ".join(f"{pool['internal_api']} {pool['num_threads']}" for pool in threadpool_info())
+    return f"XLA {cores} (one a core), {pools}"
+
+
 def _demo(arguments: argparse.Namespace) -> int:
     from eqdyn.demo import demo
 
     if arguments.out.exists() and not arguments.out.is_dir():
         msg = f"--out: got {arguments.out}, a file; expected a directory to write into."
-        raise ValueError(msg)
+        raise UsageError(msg)
     if arguments.seed < 0:
         msg = f"--seed: got {arguments.seed}; expected a whole number >= 0."
-        raise ValueError(msg)
+        raise UsageError(msg)
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files: no window is wanted
     summary = demo(arguments.out, seed=arguments.seed, progress=not arguments.no_progress)
-    return 0 if all(value == "ok" for key, value in summary.items() if key.endswith("/status")) else 1
+    ended = {key: value for key, value in summary.items() if key.endswith("/status") and value != "ok"}
+    if ended:
+        print(f"eqdyn demo: runs ended early: {ended}", file=sys.stderr)
+    return 1 if ended else 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -74,7 +91,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         "default dtype": str(jnp.zeros(()).dtype),
         "jax_enable_x64": bool(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
         "matmul precision": str(jax.config.jax_default_matmul_precision or "default"),  # type: ignore[attr-defined]
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": _threads(),
         "flags": {name: os.environ[name] for name in ("XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS", "EQDYN_DATA") if name in os.environ},
     }
     for name, value in facts.items():

@@ -115,8 +115,10 @@ def report_2d(x0: jax.Array, run: Run, start: dict[str, jax.Array], out: Path) -
     words = []
     for lane, (name, eta) in enumerate(RATES_2D.items()):
         q = pairs.values.q[lane]
-        possible = bool((q >= 1).any())
-        first = int(pairs.steps[np.argmax(q >= 1)]) if possible else -1
+        # a step is certified by the constant over pairs or by the one-sided one; what neither covers is open, not merged
+        is_open = (q >= 1) & (pairs.values.eta_mu[lane] >= 1)
+        num_open = int(is_open.sum())
+        first = int(pairs.steps[np.argmax(is_open)]) if num_open else -1
         merges = int(run.observed["merges"].values[lane].sum())
         low, high = float(stretch.values.low[lane, -1]), float(stretch.values.high[lane, -1])
         facts = {
@@ -124,7 +126,9 @@ def report_2d(x0: jax.Array, run: Run, start: dict[str, jax.Array], out: Path) -
             "eta_lambda_max_start": float(start["eta_lambda"][lane]),
             "eta_lambda_max_residual": float(start["eta_residual"][lane]),
             "max_eta_k_pair": float(q.max()),
-            "first_step_merging_possible": first,
+            "max_eta_mu": float(pairs.values.eta_mu[lane].max()),
+            "steps_not_certified": num_open,
+            "first_step_not_certified": first,
             "merges": merges,
             "stretch_low": low,
             "stretch_high": high,
@@ -133,8 +137,9 @@ def report_2d(x0: jax.Array, run: Run, start: dict[str, jax.Array], out: Path) -
             "status": str(run.status[lane]),
         }
         summary |= {f"network2d/{name}/{key}": value for key, value in facts.items()}
-        did = "no pair did" if merges == 0 else f"{merges} neurons did"
-        can = f"from step {first} on neurons could merge, {did}" if possible else "no step could merge two neurons"
+        did = "nobody merged" if merges == 0 else f"{merges} neurons merged"
+        open_steps = f"{num_open} of {q.size} steps, from step {first}, may merge neurons; {did}"
+        can = open_steps if num_open else "no step could merge two neurons"
         words.append(f"eta = {eta:g}: {can}")
         print(
             f"eta {eta:g}: eta*lambda_max {facts['eta_lambda_max_start']:.2f} at the start, max eta*K_pair {facts['max_eta_k_pair']:.2f}: {can};\n"
@@ -144,7 +149,7 @@ def report_2d(x0: jax.Array, run: Run, start: dict[str, jax.Array], out: Path) -
     plot.save(plot.configurations(clouds, title="2-D network. " + "; ".join(words)), out / "network2d.png")
     curves = {f"eta*K_pair, eta = {eta:g}": (pairs.steps, pairs.values.q[lane]) for lane, eta in enumerate(RATES_2D.values())}
     curves |= {f"eta*lambda_max, eta = {eta:g}": (sharp.steps, sharp.values.eta_lambda[lane]) for lane, eta in enumerate(RATES_2D.values())}
-    levels = {"merging possible above 1 (K_pair)": 1.0, "unstable above 2 (lambda_max)": 2.0}
+    levels = {"nobody merges below 1 (K_pair)": 1.0, "unstable above 2 (lambda_max)": 2.0}
     tops = ", ".join(f"{float(q.max()):.2g}" for q in pairs.values.q)
     sharps = ", ".join(f"{float(value):.2g}" for value in start["eta_lambda"])
     title = f"eta*lambda_max starts at {sharps}; eta*K_pair reaches {tops}"
@@ -177,7 +182,7 @@ def report_digits(start: Any, run: Run, neurons: groups.Group, split: data.Split
         facts |= {f"betti_start_{k}": b for k, b in enumerate(before)} | {f"betti_end_{k}": b for k, b in enumerate(after)}
         summary |= {f"digits/{name}/{key}": value for key, value in facts.items()}
         print(
-            f"eta {eta:g}: test accuracy {facts['test_accuracy']:.3f}, eta*lambda_max {facts['eta_lambda_max_start']:.2g} -> "
+            f"eta {eta:g}: test accuracy {facts['test_accuracy']:.3f}, eta*lambda_max of a batch {facts['eta_lambda_max_start']:.2g} -> "
             f"{facts['eta_lambda_max_end']:.2g}, max eta*K_pair {facts['max_eta_k_pair']:.3f},\n"
             f"    stretch start to end {facts['stretch_low']:.2f} to {facts['stretch_high']:.2f}, Betti numbers at diameter/4 {before} -> {after}\n"
             f"    {what_happened(facts, before, after, int(run.observed['pairs'].steps.size))}"
@@ -198,16 +203,17 @@ def what_happened(facts: dict[str, Any], before: tuple[int, ...], after: tuple[i
         words = f"{facts['merges']} neurons merged with others."
     elif facts["max_eta_k_pair"] < 1:
         words = (
-            f"No step that was looked at ({num_seen}) could merge two neurons (eta*K_pair < 1), "
-            f"and at no look was a pair closer than {facts['stretch_low_ever']:.2f} of its first distance."
+            f"None of the {num_seen} steps that were looked at could merge two neurons (eta*K_pair < 1), "
+            f"and no pair was ever seen closer than {facts['stretch_low_ever']:.2f} of its first distance."
         )
     else:
-        words = f"Steps could have merged neurons (eta*K_pair up to {facts['max_eta_k_pair']:.2g}), none merged."
+        words = f"Not every step is certified (eta*K_pair up to {facts['max_eta_k_pair']:.2g}); none merged."
     if after == before:
         return words + " The sphere is still seen at diameter/4."
-    if facts["merges"] == 0:
-        words += f" The Betti numbers changed all the same: distances grew unevenly, up to {facts['stretch_high']:.1f} times, diameter/4 with them."
-    return words
+    changed = f" The Betti numbers at diameter/4 changed while distances changed {facts['stretch_low']:.2f} to {facts['stretch_high']:.1f} times"
+    if facts["merges"] or facts["max_eta_k_pair"] >= 1:
+        return words + changed + "."
+    return words + changed + ": unevenly, and that scale with them."
 
 
 def demo(out: Path, *, seed: int = 0, progress: bool = True) -> dict[str, Any]:

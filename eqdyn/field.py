@@ -1,4 +1,4 @@
-"""Fields: energies, pair kernels and mean fields, turned into `U` and into the velocity of tracers.
+"""Fields: energies, pair kernels and mean fields, turned into rules, with the velocity of tracers where it is known.
 
 A field is what particles feel. It moves the particles that make it (`force`) and massless tracers in it (`at`).
 """
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eqdyn._types import Points, Tree
-from eqdyn._value import arity, bind, function
-from eqdyn.rule import points_of, velocity, weight_of
+from eqdyn._types import Key, Points, Tree
+from eqdyn._value import arity, bind
+from eqdyn.rule import Rule, Update, no_state, points_of, velocity, weight_of
 
 TILE_BYTES = 2**26  # what one tile of an all-pairs sum may take
 
@@ -44,8 +44,8 @@ def norm(tree: Tree) -> jax.Array:
 def with_data(call: Callable, num_inputs: int, what: str, *, drop: bool = False) -> Callable:
     """`call(*inputs, data)`, for a user's function that may leave the data out; data that nobody takes is an error unless `drop`."""
     if arity(call, num_inputs + 1, what) == num_inputs + 1:
-        return function(call)
-    return bind(_without_data, function(call), what, drop)
+        return call
+    return bind(_without_data, call, what, drop)
 
 
 def _without_data(call: Callable, what: str, drop: bool, *inputs_and_data: Any, **keywords: Any) -> Any:
@@ -90,6 +90,9 @@ def _force(loss: Callable, x: Tree, data: Tree) -> tuple[Tree, Info]:
 
 
 def _weighted_force(loss: Callable, x: Tree, data: Tree) -> tuple[Tree, Info]:
+    if not hasattr(points_of(x), "shape"):
+        msg = f"x: got {type(x).__name__} for a loss with weighted=True; expected particles in rows, an array (n, d) or eq.Weighted."
+        raise TypeError(msg)
     weight = weight_of(x)
     value, gradient = jax.value_and_grad(loss)(points_of(x), weight, data)
     u = -gradient / weight[:, None]
@@ -206,3 +209,27 @@ def as_field(loss: Any, *, weighted: bool = False) -> Field:
         msg = f"loss: got {type(loss).__name__}; expected a function (x, data) -> scalar, or a Field."
         raise TypeError(msg)
     return energy(loss, weighted=weighted)
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------------
+
+
+def from_field(field: Field) -> Rule:
+    """The rule `U(x) = field.force(x)`, without state; it moves tracers where the field knows how.
+
+    Example:
+        >>> import jax.numpy as jnp, eqdyn as eq
+        >>> spring = eq.field.pair_kernel(lambda a, b: b - a)
+        >>> eq.rules.from_field(spring).update(jnp.array([[0.0], [1.0]]), ()).u.ravel().tolist()
+        [1.0, -1.0]
+    """
+    return Rule(no_state, bind(_update, field), None if field.at is None else bind(_probe, field))
+
+
+def _update(field: Field, x: Tree, state: Tree, data: Tree = None, *, key: Key | None = None) -> Update:
+    u, info = field.force(x, data)
+    return Update(u, state, info)
+
+
+def _probe(field: Field, y: Points, y_state: Tree, x: Tree, state: Tree, data: Tree = None, *, key: Key | None = None) -> Update:
+    return Update(field.at(y, x, data), y_state)  # type: ignore[misc]

@@ -14,6 +14,7 @@ from eqdyn import _checks
 from eqdyn._types import Labels, Points, Scalar, Weights
 
 PAIR_BYTES = 2**30  # what a dense table of all pairs may take
+_TWIN = 32  # roundings of the largest U by which the U of two coincident particles may differ
 _TILE_PAIRS = 2**16  # pairs a tile holds: three accumulators stay in the cache
 
 
@@ -50,8 +51,8 @@ class PairConstants(NamedTuple):
 
         k_pair = max R_ij,   mu = max -p_ij          1/[eta]
 
-    `num_twins` counts pairs of coincident particles with equal U: left out. A coincident pair that U tears apart makes `k_pair`
-    infinite.
+    `num_twins` counts pairs of coincident particles with U equal up to 32 roundings of the largest U: left out. A coincident
+    pair that U tears further apart makes `k_pair` infinite.
     """
 
     k_pair: Scalar
@@ -96,12 +97,16 @@ def _products(a: tuple[Points, Points], b: tuple[Points, Points]) -> tuple[jax.A
 
 
 def _rates(a: tuple[Points, Points], b: tuple[Points, Points]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`R^2`, `-p` and the twins of rows a against rows b; coincident pairs are left out (-1, -inf) unless U tears them."""
+    """`R^2`, `-p` and the twins of rows a against rows b; coincident pairs are left out (-1, -inf) unless U tears them.
+
+    Equal rows may get a U that differs by rounding: the last rows of a blocked product are summed in another order.
+    """
     dx2, du2, dxdu = _products(a, b)
     same = dx2 == 0
+    torn = du2 > (_TWIN * jnp.finfo(dx2.dtype).eps * jnp.max(jnp.abs(b[1]))) ** 2
     inverse = 1 / jnp.where(same, 1, dx2)
-    rate2 = jnp.where(same, jnp.where(du2 > 0, jnp.inf, -1), du2 * inverse)
-    return rate2, jnp.where(same, -jnp.inf, -dxdu * inverse), same & (du2 == 0)
+    rate2 = jnp.where(same, jnp.where(torn, jnp.inf, -1), du2 * inverse)
+    return rate2, jnp.where(same, -jnp.inf, -dxdu * inverse), same & ~torn
 
 
 def _tiles(n: int) -> tuple[int, int]:
@@ -180,19 +185,6 @@ def pair_terms(x: Points, u: Points) -> PairTerms:
     return PairTerms(jnp.sqrt(dx2) * x_scale, jnp.sqrt(du2 / dx2) * unit, dxdu / dx2 * unit)
 
 
-def pair_of(x: Points, y: Points, pair: jax.Array) -> Scalar:
-    """The stretch of one pair, by differences."""
-    i, j = pair
-    return jnp.linalg.norm(y[i] - y[j]) / jnp.linalg.norm(x[i] - x[j])
-
-
-def diameter(x: Points) -> Scalar:
-    """The largest distance between two particles, [x]."""
-    xs, scale = _scaled(x)
-    (farthest,) = _over_rows(xs, xs, lambda rows: (_products(rows, (xs, xs))[0].max(1),))
-    return jnp.sqrt(jnp.max(farthest)) * scale
-
-
 class Atoms(NamedTuple):
     """Particles at one place, seen as one.
 
@@ -206,30 +198,45 @@ class Atoms(NamedTuple):
 
 
 def atoms(x: Points, weight: Weights | None = None) -> Atoms:
-    """Which particles coincide exactly; see `measure.atoms`. Time O(n log n)."""
+    """Which particles coincide; see `measure.atoms`. Time O(n log n)."""
+    label = labels(x)
+    weight = jnp.ones(x.shape[:1], x.dtype) if weight is None else weight
+    mass = jnp.zeros_like(weight).at[label].add(weight)
+    return Atoms(label, mass, num_places(label))
+
+
+def labels(x: jax.Array) -> Labels:
+    """The smallest index of a row equal to each row, for real or integer rows. Rows are brought together by sorting 64-bit
+    hashes and then compared: two unequal rows of one hash could part a third, with a chance below n^2 / 2^64.
+    """
     n = x.shape[0]
-    weight = jnp.ones((n,), x.dtype) if weight is None else weight
     x = jnp.where(x == 0, jnp.zeros((), x.dtype), x)  # -0 and 0 are one place
-    first, second = _row_hashes(x)
-    order = jnp.lexsort((jnp.arange(n), second, first))
+    order = jnp.lexsort((jnp.arange(n), *_row_hashes(x)))
     y = x[order]
     starts = jnp.concatenate([jnp.ones((1,), bool), jnp.any(y[1:] != y[:-1], axis=1)])
     leader = jax.lax.cummax(jnp.where(starts, jnp.arange(n), 0))
-    label = jnp.zeros((n,), jnp.int32).at[order].set(order[leader].astype(jnp.int32))
-    return Atoms(label, jnp.zeros((n,), weight.dtype).at[label].add(weight), jnp.sum(starts).astype(jnp.int32))
+    return jnp.zeros((n,), jnp.int32).at[order].set(order[leader].astype(jnp.int32))
 
 
-def _row_hashes(x: Points) -> tuple[jax.Array, jax.Array]:
-    """Two 32-bit hashes of each row's bits: equal rows agree, so sorting by them brings equal rows together."""
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(x.shape[0], -1)
-    seeds = jnp.asarray([0x9E3779B9, 0x85EBCA6B], jnp.uint32)
-    start = jnp.broadcast_to(seeds[:, None], (2, x.shape[0]))
-    factors = jnp.asarray([0xCC9E2D51, 0x1B873593], jnp.uint32)[:, None]
+def num_places(label: Labels) -> jax.Array:
+    """How many distinct rows the labels tell apart."""
+    return jnp.sum(label == jnp.arange(label.shape[0], dtype=label.dtype)).astype(jnp.int32)
+
+
+def _row_hashes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two 32-bit murmur3 hashes of each row's bits, with the constants of the second exchanged."""
+    word = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
+    words = jax.lax.bitcast_convert_type(x, word).reshape(x.shape[0], -1).astype(jnp.uint32)
+    first = jnp.asarray([[0xCC9E2D51], [0x1B873593]], jnp.uint32)
+    second, start = first[::-1], jnp.asarray([[0x9747B28C], [0x3C6EF372]], jnp.uint32)
+
+    def rotated(a: jax.Array, by: int) -> jax.Array:
+        return (a << jnp.uint32(by)) | (a >> jnp.uint32(32 - by))
 
     def mix(h: jax.Array, column: jax.Array) -> tuple[jax.Array, None]:
-        k = column[None] * factors
-        h = (h ^ ((k << jnp.uint32(15)) | (k >> jnp.uint32(17)))) * jnp.uint32(5) + jnp.uint32(0xE6546B64)
-        return h ^ (h >> jnp.uint32(13)), None
+        return rotated(h ^ (rotated(column[None] * first, 15) * second), 13) * jnp.uint32(5) + jnp.uint32(0xE6546B64), None
 
-    mixed, _ = jax.lax.scan(mix, start, bits.T)
-    return mixed[0], mixed[1]
+    h, _ = jax.lax.scan(mix, jnp.broadcast_to(start, (2, x.shape[0])), words.T)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        h = (h ^ (h >> jnp.uint32(shift))) * jnp.uint32(factor)
+    return h[0], h[1]

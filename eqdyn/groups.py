@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn._types import Points, Tree
+from eqdyn._types import Points, Tree, Weighted
 
 
 class Leaf(NamedTuple):
@@ -118,7 +118,7 @@ def from_axes(params: Tree, axes: Mapping[str, int]) -> Group:
 
 def rows(x: Any) -> Any:
     """The group of the rows of an array or a `Weighted`: what `group=None` means."""
-    points = x.x if hasattr(x, "weight") else x
+    points = x.x if isinstance(x, Weighted) else x
     if not hasattr(points, "ndim"):
         msg = f"group: got None for x of type {type(x).__name__}; expected a Group for a tree; write eq.groups.from_axes(x, {{path: axis}})."
         raise TypeError(msg)
@@ -132,10 +132,10 @@ class Rows(NamedTuple):
     dim: int
 
     def particles(self, x: Tree) -> Points:
-        return x.x if hasattr(x, "weight") else x
+        return x.x if isinstance(x, Weighted) else x
 
     def with_particles(self, x: Tree, points: Points) -> Tree:
-        return x._replace(x=points) if hasattr(x, "weight") else points
+        return x._replace(x=points) if isinstance(x, Weighted) else points
 
     def permute(self, x: Tree, perm: Any) -> Tree:
         return jax.tree.map(lambda leaf: jnp.take(leaf, jnp.asarray(perm), axis=0), x)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn._types import Tree
-from eqdyn._value import bind, function
+from eqdyn._value import bind
 
 
 class Frame(NamedTuple):
@@ -109,8 +109,8 @@ def recorder(measure: Callable[[Frame], Tree], *, stride: int = 1, on_host: bool
         ([0, 2], [4.0, 1.0])
     """
     if on_host:
-        return Observer(_host_init, bind(_host_update, function(measure)), _host_read, stride, on_host=True)
-    return Observer(bind(_init, function(measure)), bind(_update, function(measure)), _read, stride)
+        return Observer(_host_init, bind(_host_update, measure), _host_read, stride, on_host=True)
+    return Observer(bind(_init, measure), bind(_update, measure), _read, stride)
 
 
 def _init(measure: Callable, frame: Frame) -> Series:

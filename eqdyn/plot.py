@@ -60,7 +60,7 @@ def along_run(curves: Mapping[str, tuple[Any, Any]], *, levels: Mapping[str, flo
     for name, height in (levels or {}).items():
         ax.axhline(height, color="black", linewidth=0.8)
         ax.annotate(name, (1, height), xycoords=("axes fraction", "data"), xytext=(-4, -10), textcoords="offset points", ha="right", fontsize=8)
-    ax.set(xscale="log", yscale="log", xlabel="step (count)", ylabel=ylabel, title=title)
+    ax.set(xscale="log", yscale="log", xlabel="step (count, from 1)", ylabel=ylabel, title=title)
     ax.legend(fontsize=8)
     return fig
 

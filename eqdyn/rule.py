@@ -12,17 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from eqdyn import _checks
-from eqdyn._types import Key, Points, Tree, Weights
-
-
-class Weighted(NamedTuple):
-    """Particles that stand for several: row i of `x` counts `weight[i]` times.
-
-    The weight travels with its particle: it has velocity 0 and is permuted with the rows.
-    """
-
-    x: Points
-    weight: Weights
+from eqdyn._types import Key, Points, Tree, Weighted, Weights
 
 
 class Update(NamedTuple):
@@ -115,6 +105,11 @@ def step(rule: Rule, x: Tree, state: Tree, eta: Any = 1.0, data: Tree = None, *,
     new = rule.update(x, state, data, key=_checks.key(key))
     _checks.moved_like(new.u, x)
     return add(x, eta, new.u), new.state, new.info
+
+
+def no_state(x: Tree) -> tuple[()]:
+    """The `init` of a rule that remembers nothing."""
+    return ()
 
 
 def points_of(x: Tree) -> Tree:

@@ -31,6 +31,10 @@ def test_broken_rules_fail_p1_with_a_replay(name, dtype, key):
     law = report.laws["P1"]
     assert law.verdict == "fails", str(report)
     assert not report.holds
+    # a leader moves everybody alike: it breaks the symmetry, yet pairs notice nothing
+    blind = {"particle 0 leads": {"Lemma 1", "Lemma 2"}, "normalised along the wrong axis": {"Lemma 1"}}.get(name, set())
+    for lemma in ("Lemma 1", "Lemma 2"):
+        assert report.laws[lemma].verdict == ("holds" if lemma in blind else "fails"), str(report)
     again = law.replay()
     assert again.error > 10 * again.tolerance
     np.testing.assert_allclose(again.error, law.error, rtol=1e-3)
@@ -50,8 +54,34 @@ def test_fifty_random_good_rules_raise_no_alarm(part, key):
     for seed in range(part, 50, 5):
         dtype = DTYPES[seed // 5 % 2]
         report = eq.check(random_good_rule(seed), start(dtype, seed=seed), num_draws=16, key=key)
-        assert report.holds, (seed, str(report))
-        assert report.laws["P1"].verdict == "holds", (seed, str(report))
+        assert {law.verdict for law in report.laws.values()} == {"holds"}, (seed, str(report))
+
+
+@pytest.mark.parametrize(("n", "offset"), [(1024, 0.0), (1024, 100.0), (4096, 1000.0)])
+def test_many_particles_far_from_the_origin_raise_no_alarm(n, offset, key):
+    """Sums of thousands of terms in float32, and all of them large: what cannot be told is unresolved, not refuted."""
+    report = eq.check(eq.rules.consensus(), start(jnp.float32, n=n) + jnp.float32(offset), num_draws=8, key=key)
+    assert report.laws["P1"].verdict == "holds", str(report)
+    assert report.holds, str(report)
+
+
+def test_one_part_in_a_thousand_is_found_among_a_thousand(key):
+    report = eq.check(eq.rules.from_function(BROKEN["index-dependent rate of 1e-3"]), start(jnp.float32, n=1024), num_draws=8, key=key)
+    assert {name for name, law in report.laws.items() if law.verdict == "fails"} >= {"P1", "Lemma 1", "Lemma 2"}, str(report)
+
+
+@pytest.mark.parametrize("make", [lambda key: start(jnp.float32, n=1024), lambda key: eq.shapes.figure_eight(1024, key=key).points])
+@pytest.mark.parametrize("declared", [1.0, 1.0001])
+def test_a_right_constant_is_not_refuted_by_rounding(declared, make, key):
+    """All merge exactly at 1/K, and near pairs are known to 1e-4 only."""
+    assert eq.check(eq.rules.consensus(), make(key), K=declared, num_draws=8, key=key).holds
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_particles_and_none_that_move(n, key):
+    for rule in (eq.rules.consensus(), eq.rules.from_function(lambda x: 0 * x)):
+        report = eq.check(rule, start(jnp.float32, n=n), num_draws=8, key=key)
+        assert {law.verdict for law in report.laws.values()} == {"holds"}, str(report)
 
 
 @pytest.mark.parametrize(("declared", "verdict"), [(0.9, "fails"), (1.0 + 1e-6, "holds"), (3.0, "holds")])
@@ -132,7 +162,7 @@ def mlp_groups(params):
     return {"first": first, "second": second}
 
 
-@pytest.mark.parametrize("name", ["gradient", "heavy_ball", "adam"])
+@pytest.mark.parametrize("name", ["gradient", "adam"])
 def test_two_hidden_layers(name, key):
     """Contract probe: both groups hold, and permuting one group leaves the other's answers as they are."""
     params = mlp(key)

@@ -17,6 +17,11 @@ def run(x0=X, rule=MEAN, **options):
     return eq.simulate(rule, x0, **{"eta": 0.1, "num_steps": 2, **options})
 
 
+def _with_x64_off():
+    with jax.enable_x64(False):
+        eq.simulate(MEAN, np.ones((2, 1), np.float32), eta=0.1, num_steps=1, data=np.ones(3))
+
+
 CASES = {
     # configurations
     "x: rank 1": (lambda: run(jnp.ones(5)), ValueError, r"expected \(n, d\).*reshape"),
@@ -84,6 +89,12 @@ CASES = {
     "tracers: other dimension": (lambda: run(tracers=X[:, :2]), ValueError, "one tracer a row"),
     "tracers: other dtype": (lambda: run(tracers=X.astype(jnp.float32)), ValueError, "float64"),
     "tracers: NaN": (lambda: run(tracers=X * jnp.nan), ValueError, "not finite"),
+    "tracers: a probe of another shape": (lambda: run(rule=eq.rules.consensus()._replace(probe=lambda y, *_, **__: eq.Update(y[:1], ())), tracers=X), ValueError, "probe: got u of shape"),
+    "run: another rule": (lambda: run(run(), rule=eq.rules.heavy_ball(lambda x: jnp.sum(x**2))), ValueError, "whose state is"),
+    "run: a rule without probe": (lambda: run(run(tracers=X), rule=eq.rules.from_function(lambda x: x)), ValueError, "without probe"),
+    "weights: other number of lanes": (lambda: run(eq.Weighted(jnp.ones((3, 4, 2)), jnp.ones(4)), lanes=2), ValueError, r"\(lanes, ...\)"),
+    "weighted: a tree": (lambda: run(TREE, eq.rules.gradient(lambda x, w: 0.0, weighted=True)), TypeError, "particles in rows"),
+    "data: float64 in disguise": (lambda: _with_x64_off(), TypeError, "jax_enable_x64"),
     "run: other lanes": (lambda: run(run(), lanes=2), ValueError, "run that goes on"),
     "run: new tracers": (lambda: run(run(), tracers=X), ValueError, "has its own"),
     # groups

@@ -166,8 +166,28 @@ def test_lifted_joins_particle_and_state():
     np.testing.assert_array_equal(eq.lifted(own, x, state), x)
 
 
-def test_key_reaches_the_rule_and_decides():
-    rule = eq.rules.from_function(lambda x, *, key: jax.random.normal(key, x.shape, x.dtype))
+def test_optax_on_a_field_without_a_loss():
+    field = eq.field.mean_field(lambda x: (x, 1.0), lambda x, s: s[0] / s[1] - x)
+    run = eq.simulate(eq.rules.from_optax(optax.sgd(0.5), field), jnp.asarray([[0.0], [4.0]]), num_steps=1)
+    assert run.x.ravel().tolist() == [1.0, 3.0]
+    assert run.loss is None
+
+
+def _noise(x, *, key):
+    return jax.random.normal(key, x.shape, x.dtype)
+
+
+def _noise_by_default(x, key=None):
+    return x if key is None else _noise(x, key=key)
+
+
+def _noise_scaled(scale, x, *, key):
+    return scale * _noise(x, key=key)
+
+
+@pytest.mark.parametrize("function", [_noise, _noise_by_default, eq.bind(_noise_scaled, 1.0)])
+def test_key_reaches_the_rule_and_decides(function):
+    rule = eq.rules.from_function(function)
     go = functools.partial(eq.simulate, rule, jnp.ones((4, 2)), eta=0.1, num_steps=5)
     a, b, c = (go(key=jax.random.key(s)).x for s in (1, 1, 2))
     np.testing.assert_array_equal(a, b)

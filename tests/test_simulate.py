@@ -1,5 +1,6 @@
 """The driver: lanes, schedules, batches, statuses, tracers, observers, continuation, Ctrl-C, compilations."""
 
+import functools
 import signal
 
 import jax
@@ -184,6 +185,28 @@ def test_loss_of_an_ended_lane_is_nan():
     assert np.isfinite(run.loss[1]).all()
 
 
+def test_a_run_that_ends_early_continues_as_one():
+    """Records do not depend on where chunks end, also after the last lane has ended."""
+    rule = eq.rules.gradient(lambda x: -jnp.sum(x**4))
+    counter = eq.Observer(init=lambda frame: frame.step, update=lambda carry, frame: carry + 1, read=int, stride=1)
+    go = functools.partial(eq.simulate, rule, eta=1.0, chunk=8, observe={"count": counter, "atoms": eq.observe.atoms(stride=3)})
+    whole = go(jnp.ones((2, 1)), num_steps=20)
+    both = go(go(jnp.ones((2, 1)), num_steps=7), num_steps=13)
+    assert whole.status == "diverged"
+    assert whole.observed["count"] == both.observed["count"] == 20
+    same((whole.loss, whole.steps, whole.observed), (both.loss, both.steps, both.observed))
+
+
+def test_what_becomes_infinite_in_the_state_ends_the_lane():
+    hidden = eq.Rule(jnp.zeros_like, lambda x, s, data=None, *, key=None: eq.Update(0 * x, (s + 1) * 1e30))
+    run = eq.simulate(hidden, jnp.ones((2, 1), jnp.float32), eta=0.1, num_steps=5)
+    assert (run.status, run.status_step) == ("nonfinite", 1)
+    assert np.isfinite(run.state).all()
+    plateau = optax.chain(optax.sgd(1.0), optax.contrib.reduce_on_plateau())  # holds an infinite best loss at the start
+    run = eq.simulate(eq.rules.from_optax(plateau, LOSS), start(jnp.float64), eta=ETA, num_steps=5, data=batch(jnp.float64))
+    assert run.status == "ok"
+
+
 # --- observers -------------------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +225,45 @@ def test_a_frame_is_the_step():
         run = go(*RULES["gradient"], start(jnp.float64), 9, eta=ETA, observe=watch)
         assert run.observed["miss"].steps.tolist() == [0, 2, 4, 6, 8]
         assert max(np.max(leaf) for leaf in run.observed["miss"].values) < 1e-13
+
+
+def test_an_observer_that_was_replaced_or_away_starts_anew():
+    def watched(run, measure, steps):
+        return eq.simulate(eq.rules.consensus(), run, eta=0.05, num_steps=steps, observe={"w": eq.observer.recorder(measure)} if measure else None)
+
+    def high(frame):
+        return jnp.max(frame.x)
+
+    def low(frame):
+        return jnp.stack([jnp.min(frame.x), jnp.min(frame.x)])
+
+    first = watched(jnp.asarray([[0.0], [4.0]]), high, 3)
+    assert watched(first, low, 2).observed["w"].values.shape == (2, 2)
+    assert watched(watched(first, None, 2), high, 2).observed["w"].steps.tolist() == [5, 6]
+    assert watched(first, high, 2).observed["w"].steps.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lanes", [None, 3])
+def test_a_host_observer_is_begun_with_the_shapes_that_it_will_see(lanes):
+    seen = []
+
+    def begin(frame):
+        seen.append(jax.tree.map(np.shape, frame._replace(step=0)))
+        return frame.step
+
+    def update(carry, frame):
+        seen.append(jax.tree.map(np.shape, frame._replace(step=0)))
+        return frame.step
+
+    watch = {"w": eq.Observer(begin, update, lambda carry: carry, 2, on_host=True)}
+    run = eq.simulate(RULES["gradient"][0](), start(jnp.float64), eta=ETA, lanes=lanes, num_steps=5, data=batch(jnp.float64), observe=watch)
+    assert run.observed["w"] == 4
+    assert all(shapes == seen[0] for shapes in seen)
+
+
+def test_loss_is_read_from_a_dict_too():
+    rule = eq.Rule(lambda x: (), lambda x, s, data=None, *, key=None: eq.Update(-x, s, {"loss": jnp.sum(x**2)}))
+    assert eq.simulate(rule, jnp.ones((2, 1)), eta=0.5, num_steps=2).loss.tolist() == [2.0, 0.5]
 
 
 @pytest.mark.parametrize("lanes", [None, 2])

@@ -25,7 +25,8 @@ class Merges(NamedTuple):
 
 
 def atoms(x: Any) -> Atoms:
-    """Which particles coincide, bit for bit (0 and -0 are one place). Exact; tolerance 0.
+    """Which particles coincide, bit for bit (0 and -0 are one place). Tolerance 0; exact but for a
+    collision of 64-bit hashes (chance below n^2 / 2^64).
 
     Args:
         x: configuration `(n, d)` or `Weighted`.
@@ -72,9 +73,9 @@ def merges(x: Any, x_next: Any) -> Merges:
 
 
 def count_merges(x: jax.Array, x_next: jax.Array) -> Merges:
-    before, after = geometry.atoms(x), geometry.atoms(x_next)
-    both = geometry.atoms(jnp.stack([before.label, after.label], 1).astype(x.dtype))  # labels are exact below 2^24 particles
-    return Merges(both.num_atoms - after.num_atoms, both.num_atoms - before.num_atoms, after.label)
+    before, after = geometry.labels(x), geometry.labels(x_next)
+    num_before, num_after, num_both = (geometry.num_places(label) for label in (before, after, geometry.labels(jnp.stack([before, after], 1))))
+    return Merges(num_both - num_after, num_both - num_before, after)
 
 
 _atoms, _merges = jax.jit(geometry.atoms), jax.jit(count_merges)

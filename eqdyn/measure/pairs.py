@@ -32,7 +32,7 @@ def pair_constants(x: Any, u: Any) -> PairConstants:
 
     Returns:
         `PairConstants(k_pair, k_pair_at, mu, mu_at, num_twins)`; NaN if x or u is not finite. Coincident particles with equal U
-        are left out; with different U they make `k_pair` infinite.
+        (to 32 roundings of the largest) are left out; with different U they make `k_pair` infinite.
 
     Raises:
         ValueError, TypeError: x or u is no `(n, d)` of a real floating dtype, n >= 2, or they differ in shape or dtype.

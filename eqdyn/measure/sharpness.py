@@ -18,8 +18,8 @@ class Sharpness(NamedTuple):
     """Extreme eigenvalues of the Hessian, `-dU/dx`. Unit: 1/[eta].
 
     `value`: largest eigenvalue, `norm`: largest absolute eigenvalue; both estimates from below, an eigenvalue lies within
-    `residual` of `value` and one within `norm_residual` of `norm`. `asymmetry`: |<v, Jw> - <w, Jv>| / |J| for two random
-    vectors; above rounding U is no gradient and the values have no meaning.
+    `residual` of `value` and one within `norm_residual` of `norm`. `asymmetry`: |<v, Jw> - <w, Jv>| over the larger of |Jv|,
+    |Jw|, for two random unit vectors; above rounding U is no gradient and the values have no meaning.
     """
 
     value: Scalar
@@ -85,9 +85,11 @@ def sharpness_of(rule: Rule, num_iters: int, x: Tree, state: Tree, data: Tree, k
     top = jnp.abs(ends.high) >= jnp.abs(ends.low)
     norm = jnp.where(top, jnp.abs(ends.high), jnp.abs(ends.low))
     v, w = _random_pair(points_of(x), key)
-    lean = jnp.abs(_inner(w, product(v)) - _inner(v, product(w)))
+    jv, jw = product(v), product(w)
+    lean = jnp.abs(_inner(w, jv) - _inner(v, jw))
+    size = jnp.sqrt(jnp.maximum(_inner(jv, jv), _inner(jw, jw)))
     tiny = jnp.finfo(norm.dtype).tiny
-    return Sharpness(ends.high, ends.high_residual, norm, jnp.where(top, ends.high_residual, ends.low_residual), lean / jnp.maximum(norm, tiny))
+    return Sharpness(ends.high, ends.high_residual, norm, jnp.where(top, ends.high_residual, ends.low_residual), lean / jnp.maximum(size, tiny))
 
 
 def _inner(a: Tree, b: Tree) -> jax.Array:

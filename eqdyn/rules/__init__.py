@@ -3,10 +3,11 @@
 Every rule here is a row of the table that the tests hold against the laws.
 """
 
+from eqdyn.field import from_field
 from eqdyn.rules.adam import adam, adam_delayed
 from eqdyn.rules.attention import self_attention
 from eqdyn.rules.consensus import consensus
-from eqdyn.rules.gradient import from_field, gradient
+from eqdyn.rules.gradient import gradient
 from eqdyn.rules.heavy_ball import heavy_ball
 from eqdyn.rules.own import from_function
 from eqdyn.rules.with_optax import from_optax

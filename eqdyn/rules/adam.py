@@ -89,9 +89,7 @@ def adam_delayed(loss: Callable | Field, *, beta1: float = 0.9, beta2: float = 0
 
 
 def _adam(turn: Callable, loss: Callable | Field, rates: _Rates, weighted: bool) -> Rule:
-    _checks.rate(rates.beta1, "beta1")
-    _checks.rate(rates.beta2, "beta2")
-    _checks.positive(rates.eps, "eps")
+    rates = _Rates(_checks.rate(rates.beta1, "beta1"), _checks.rate(rates.beta2, "beta2"), _checks.positive(rates.eps, "eps"))
     field = as_field(loss, weighted=weighted)
     return Rule(_init, bind(_update, field, turn, rates), None if field.at is None else bind(_probe, field, turn, rates))
 

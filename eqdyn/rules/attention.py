@@ -10,9 +10,8 @@ import jax.numpy as jnp
 from eqdyn import _checks
 from eqdyn._types import Points, Tree
 from eqdyn._value import Constant, bind
-from eqdyn.field import Field, map_rows
+from eqdyn.field import Field, from_field, map_rows
 from eqdyn.rule import Rule, points_of, velocity, weight_of
-from eqdyn.rules.gradient import from_field
 
 
 def self_attention(*, beta: float = 1.0, query: Any = None, key: Any = None, value: Any = None) -> Rule:
@@ -38,6 +37,7 @@ def self_attention(*, beta: float = 1.0, query: Any = None, key: Any = None, val
         Geshkovski, Letrouit, Polyanskiy, Rigollet, arXiv:2312.10794 (attention as particles).
     """
     matrices = tuple(None if m is None else _matrix(m, name) for m, name in ((query, "query"), (key, "key"), (value, "value")))
+    beta = _checks.scalar(beta)
     return from_field(Field(bind(_force, beta, matrices), bind(_at, beta, matrices)))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import jax
 
+from eqdyn import _checks
 from eqdyn._value import bind
-from eqdyn.field import mean_field
+from eqdyn.field import from_field, mean_field
 from eqdyn.rule import Rule
-from eqdyn.rules.gradient import from_field
 
 
 def consensus(*, rate: float = 1.0) -> Rule:
@@ -25,7 +25,7 @@ def consensus(*, rate: float = 1.0) -> Rule:
         >>> x.ravel().tolist()
         [3.0, 3.0, 3.0]
     """
-    return from_field(mean_field(_place_and_one, bind(_towards_mean, rate)))
+    return from_field(mean_field(_place_and_one, bind(_towards_mean, _checks.scalar(rate))))
 
 
 def _place_and_one(x: jax.Array) -> tuple[jax.Array, float]:

@@ -46,7 +46,7 @@ def heavy_ball(loss: Callable | Field, *, beta: float = 0.9, weighted: bool = Fa
     References:
         Polyak 1964; Yang et al., arXiv:2510.02670, section 6 (momentum 0.9).
     """
-    _checks.rate(beta, "beta")
+    beta = _checks.rate(beta, "beta")
     field = as_field(loss, weighted=weighted)
     return Rule(_init, bind(_update, field, beta), None if field.at is None else bind(_probe, field, beta))
 

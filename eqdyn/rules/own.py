@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 
 from eqdyn._types import Key, Tree
-from eqdyn._value import bind
+from eqdyn._value import bind, parameters
 from eqdyn.field import with_data
-from eqdyn.rule import Rule, Update, points_of, velocity, weight_of
-from eqdyn.rules.gradient import _init
+from eqdyn.rule import Rule, Update, no_state, points_of, velocity, weight_of
 
 
 def from_function(function: Callable, *, weighted: bool = False) -> Rule:
@@ -17,7 +15,7 @@ def from_function(function: Callable, *, weighted: bool = False) -> Rule:
 
     Args:
         function: `(x, data) -> u` on an array `(n, d)` or a tree, or `(x, weight, data) -> u` with `weighted=True`; the data
-            may be left out. A keyword argument `key` is filled with the key of the step.
+            may be left out. An argument named `key` is filled with the key of the step.
         weighted: whether the function takes weights.
 
     Raises:
@@ -32,12 +30,9 @@ def from_function(function: Callable, *, weighted: bool = False) -> Rule:
     if not callable(function):
         msg = f"function: got {type(function).__name__}; expected a function x -> u; write lambda x: -x."
         raise TypeError(msg)
-    try:
-        keyed = inspect.signature(function).parameters["key"].kind is inspect.Parameter.KEYWORD_ONLY
-    except (KeyError, TypeError, ValueError):
-        keyed = False
+    keyed = any(p.name == "key" and p.kind is not p.POSITIONAL_ONLY for p in parameters(function) or ())
     call = with_data(function, 2 if weighted else 1, "function")
-    return Rule(_init, bind(_update, call, weighted, keyed))
+    return Rule(no_state, bind(_update, call, weighted, keyed))
 
 
 def _update(call: Callable, weighted: bool, keyed: bool, x: Tree, state: Tree, data: Tree = None, *, key: Key | None = None) -> Update:

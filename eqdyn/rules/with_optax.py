@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from eqdyn._types import Key, Points, Tree
-from eqdyn._value import bind, function
-from eqdyn.field import Field, as_field
+from eqdyn._value import bind, typed
+from eqdyn.field import Field, Info, as_field
 from eqdyn.rule import Rule, Update, points_of, velocity
 
 
@@ -45,12 +47,69 @@ def from_optax(tx: Any, loss: Callable | Field, *, weighted: bool = False, separ
         raise TypeError(msg)
     extra = isinstance(tx, optax.GradientTransformationExtraArgs)
     field = as_field(loss, weighted=weighted)
-    init, update = function(tx.init), function(tx.update)
+    init, update = _Part(tx.init), _Part(tx.update)
     return Rule(
         bind(_init, init),
         bind(_update, field, update, extra),
         bind(_probe, field, update) if separable and field.at is not None else None,
     )
+
+
+class _Part:
+    """`init` or `update` of a transformation, equal to another that the same optax calls made from equal numbers.
+
+    Looks into closures of optax's own code only, whose captured values never change; whatever else they hold (a user's
+    schedule, say) must be the same object. The key is taken once.
+    """
+
+    def __init__(self, call: Callable):
+        self.call, self._key = call, _made_of(call)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Part) and self._key == other._key
+
+    def __repr__(self) -> str:
+        return getattr(self.call, "__qualname__", repr(self.call))
+
+
+class _Same:
+    """An object that equals only itself; kept alive, so that no other takes its place."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+
+def _made_of(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return type(value), tuple(_made_of(item) for item in value)
+    if isinstance(value, functools.partial) and not value.keywords:
+        return functools.partial, _made_of((value.func, *value.args))
+    if isinstance(value, types.FunctionType) and value.__module__.split(".")[0] == "optax":
+        filled = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        if not any(inside is value for inside in filled):
+            defaults = tuple((value.__kwdefaults__ or {}).items())
+            return value.__code__, _made_of((value.__defaults__, defaults, tuple(filled)))
+    return typed(value) if isinstance(value, (bool, int, float, complex, str, type(None))) else _Same(value)
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def _init(init: Callable, x: Tree) -> Tree:
@@ -67,9 +126,8 @@ def _transform(update: Callable, force: Tree, state: Tree, params: Tree, extra: 
 def _update(field: Field, update: Callable, extra: bool, x: Tree, state: Tree, data: Tree = None, *, key: Key | None = None) -> Update:
     force, info = field.force(x, data)
     arguments = {}
-    if extra:
-        value_fn = bind(_loss, field, x, data)
-        arguments = {"value": info.loss if info is not None else value_fn(points_of(x)), "value_fn": value_fn}
+    if extra and isinstance(info, Info):  # a field without a loss has no value to give
+        arguments = {"value": info.loss, "value_fn": bind(_loss, field, x, data)}
     u, state = _transform(update, points_of(force), state, points_of(x), arguments)
     return Update(velocity(x, u), state, info)
 

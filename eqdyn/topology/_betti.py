@@ -10,6 +10,8 @@ import numpy as np
 
 from eqdyn import _checks
 
+TABLE_BYTES = 2**32  # what the tables of all pairs may take
+
 
 def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: int = 2) -> tuple[int, ...]:
     """Betti numbers b_0 ... b_max_dim of the Rips complex whose edges are the pairs at distance d <= r.
@@ -28,6 +30,7 @@ def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: in
 
     Raises:
         ValueError: points that are not finite, a scale, degree or prime that makes no sense.
+        MemoryError: the table of distances would exceed `TABLE_BYTES`.
 
     Example:
         >>> import numpy as np, eqdyn as eq
@@ -44,6 +47,7 @@ def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: in
     if x.ndim != 2 or x.shape[0] < 1 or not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
         msg = f"points: got shape {x.shape} {x.dtype}; expected real points (n, d), n >= 1, one a row."
         raise ValueError(msg)
+    _checks.fits_budget(32 * x.shape[0] ** 2, TABLE_BYTES, "betti", "take fewer points")
     x = x.astype(np.float64)
     _checks.finite(x, "points")
     return betti_of_distances(squareform(pdist(x)) if len(x) > 1 else np.zeros((1, 1)), scale=scale, max_dim=max_dim, prime=prime)
@@ -78,7 +82,7 @@ def betti_of_distances(d: Any, *, scale: Any, max_dim: int = 2, prime: int = 2) 
     if prime not in (2, 3, 5, 7, 11, 13):
         msg = f"prime: got {prime}; expected a small prime, 2 to 13."
         raise ValueError(msg)
-    return _of_graph(d <= _radius(d, scale), max_dim, prime)
+    return _of_graph((d <= _radius(d, scale)) & np.isfinite(d), max_dim, prime)
 
 
 def _radius(d: np.ndarray, scale: Any) -> float:
@@ -88,7 +92,7 @@ def _radius(d: np.ndarray, scale: Any) -> float:
             msg = f"scale: got {scale!r}; expected a number >= 0, or 'diameter/4'."
             raise ValueError(msg)
         return float(np.max(d, where=np.isfinite(d), initial=0.0)) / float(found[1])
-    if not isinstance(scale, (int, float, np.number)) or not scale >= 0:
+    if np.ndim(scale) != 0 or not np.issubdtype(np.asarray(scale).dtype, np.number) or isinstance(scale, bool) or not scale >= 0:
         msg = f"scale: got {scale!r}; expected a number >= 0, or 'diameter/4'."
         raise ValueError(msg)
     return float(scale)

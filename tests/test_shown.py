@@ -62,16 +62,20 @@ def test_nothing_names_a_registry_or_a_machine_path():
             ), name
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    out = tmp_path_factory.mktemp("demo") / "out"
+def test_demo(tmp_path):
+    """One run of the main job, looked at from four sides."""
+    out = tmp_path / "out"
     done = command("-m", "eqdyn", "demo", "--out", out)
     assert done.returncode == 0, done.stderr
-    return out, done.stdout, json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "summary.json").read_text())
+    print(f"demo: {summary['seconds']} s")
+    demo = out, done.stdout, summary
+    writes_its_table_pictures_and_summary(demo)
+    tells_the_two_steps_apart_by_the_constant_over_pairs(demo)
+    says_in_words_what_happened_to_the_neurons(demo)
 
 
-@pytest.mark.xdist_group("demo")
-def test_demo_writes_its_table_pictures_and_summary(demo):
+def writes_its_table_pictures_and_summary(demo):
     out, text, summary = demo
     assert {path.name for path in out.iterdir()} == {"network2d.png", "network2d_constants.png", "digits.png", "summary.json"}
     for path in out.glob("*.png"):
@@ -84,8 +88,7 @@ def test_demo_writes_its_table_pictures_and_summary(demo):
     assert all(not isinstance(value, (dict, list)) for value in summary.values()), "flat"
 
 
-@pytest.mark.xdist_group("demo")
-def test_demo_b_the_constant_over_pairs_tells_the_two_steps_apart(demo):
+def tells_the_two_steps_apart_by_the_constant_over_pairs(demo):
     _, _, summary = demo
     small, large = (
         {key.split("/")[2]: value for key, value in summary.items() if key.startswith(f"network2d/{name}/")} for name in ("small", "large")
@@ -96,12 +99,9 @@ def test_demo_b_the_constant_over_pairs_tells_the_two_steps_apart(demo):
     assert small["status"] == large["status"] == "ok"
     assert small["steps_not_certified"] == 0
     assert 1 <= large["steps_not_certified"] < 100
-    if (os.cpu_count() or 1) >= 2:
-        print(f"demo: {summary['seconds']} s")
 
 
-@pytest.mark.xdist_group("demo")
-def test_demo_c_says_in_words_what_happened_to_the_neurons(demo):
+def says_in_words_what_happened_to_the_neurons(demo):
     _, text, summary = demo
     for name in ("small", "large"):
         facts = {key.split("/")[2]: value for key, value in summary.items() if key.startswith(f"digits/{name}/")}

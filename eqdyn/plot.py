@@ -59,7 +59,16 @@ def along_run(curves: Mapping[str, tuple[Any, Any]], *, levels: Mapping[str, flo
         ax.plot(np.asarray(steps) + 1, np.where(values > 0, values, np.nan), dash, color=colour, label=name, linewidth=1.4)
     for name, height in (levels or {}).items():
         ax.axhline(height, color="black", linewidth=0.8)
-        ax.annotate(name, (1, height), xycoords=("axes fraction", "data"), xytext=(-4, -10), textcoords="offset points", ha="right", fontsize=8)
+        ax.annotate(
+            name,
+            (1, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(-4, -10),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
+        )
     ax.set(xscale="log", yscale="log", xlabel="step (count, from 1)", ylabel=ylabel, title=title)
     ax.legend(fontsize=8)
     return fig

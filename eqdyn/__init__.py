@@ -4,13 +4,14 @@ Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a
 says whether it is exact, a bound or an estimate.
 """
 
-from eqdyn import data, field, geometry, groups, linalg, measure, networks, observe, observer, rules, shapes, topology
-from eqdyn._check import Law, Replay, Report, check
+from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, topology
+from eqdyn._check import assert_lawful, check
 from eqdyn._chunk import compile_count
 from eqdyn._run import Interrupted, Run
 from eqdyn._simulate import simulate
 from eqdyn._types import Weighted
 from eqdyn._value import bind
+from eqdyn._verdicts import Law, Replay, Report
 from eqdyn.data import Batches
 from eqdyn.groups import Group
 from eqdyn.observer import Frame, Observer
@@ -31,6 +32,7 @@ __all__ = [
     "Run",
     "Update",
     "Weighted",
+    "assert_lawful",
     "bind",
     "check",
     "compile_count",
@@ -38,6 +40,7 @@ __all__ = [
     "field",
     "geometry",
     "groups",
+    "laws",
     "lifted",
     "linalg",
     "measure",

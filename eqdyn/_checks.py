@@ -130,28 +130,6 @@ def count(value: Any, name: str, *, least: int = 0) -> int:
     return int(value)
 
 
-def scalar(value: Any) -> Any:
-    """A concrete number as a Python float, whose dtype is that of what it meets; traced values and arrays pass."""
-    return float(value) if isinstance(value, (int, float, np.generic)) and not isinstance(value, bool) else value
-
-
-def positive(value: Any, name: str) -> Any:
-    value = scalar(value)
-    if isinstance(value, float) and not (0 < value < math.inf):
-        msg = f"{name}: got {value}; expected a finite number > 0."
-        raise ValueError(msg)
-    return value
-
-
-def rate(value: Any, name: str) -> Any:
-    """A decay rate in [0, 1)."""
-    value = scalar(value)
-    if isinstance(value, float) and not (0 <= value < 1):
-        msg = f"{name}: got {value}; expected a number in [0, 1)."
-        raise ValueError(msg)
-    return value
-
-
 def key(value: Any, name: str = "key", *, lanes: int | None = None) -> Key | None:
     """A typed key, or `(lanes,)` of them, or None."""
     if value is None:
@@ -194,3 +172,37 @@ def fits_budget(num_bytes: float, budget: float, what: str, instead: str) -> Non
     if num_bytes > budget:
         msg = f"{what}: would take {num_bytes / 2**20:.0f} MiB, over the budget of {budget / 2**20:.0f} MiB; {instead}."
         raise MemoryError(msg)
+
+
+def number(value: Any, name: str, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf) -> Any:
+    """A hyperparameter: a concrete real number as a Python float, whose dtype is that of what it meets; traced scalars pass."""
+    bounds = "".join(f" {sign} {bound:g}" for sign, bound in ((">", above), (">=", least)) if bound > -math.inf)
+    bounds = f" in [{least:g}, {below:g})" if below < math.inf else bounds
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) or _is_array(value)):
+        msg = f"{name}: got {type(value).__name__}; expected a finite number{bounds}."
+        raise TypeError(msg)
+    if _is_array(value) and (value.shape != () or not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer))):
+        msg = f"{name}: got an array of shape {value.shape} {value.dtype}; expected a finite number{bounds}, the same for all particles."
+        raise ValueError(msg)
+    if not concrete(value):
+        return value
+    value = float(value)
+    if not (math.isfinite(value) and value > above and least <= value < below):
+        msg = f"{name}: got {value}; expected a finite number{bounds}."
+        raise ValueError(msg)
+    return value
+
+
+def no_data(data: Tree, what: str) -> None:
+    if data is not None:
+        msg = f"data: got a batch, but {what} takes none; expected data=None."
+        raise TypeError(msg)
+
+
+def hashable(value: Any, name: str) -> None:
+    """Compiled programs are found again by what they were compiled for."""
+    try:
+        hash(value)
+    except TypeError as error:
+        msg = f"{name}: got one that cannot be compared ({error}); expected functions with hashable hyperparameters; write eq.bind(update, ...)."
+        raise TypeError(msg) from None

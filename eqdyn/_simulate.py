@@ -21,7 +21,7 @@ import numpy as np
 from eqdyn import _checks
 from eqdyn._chunk import Program, host_frame, run_chunk
 from eqdyn._run import History, Interrupted, Run, finished
-from eqdyn._start import begun, check_hashable, checked_observers, continued, prepared, started
+from eqdyn._start import begun, checked_observers, continued, prepared, started
 from eqdyn._types import Key, Status
 from eqdyn.data import Batches, take
 from eqdyn.observer import Observer
@@ -107,7 +107,7 @@ def simulate(
     dtype = jnp.result_type(*jax.tree.leaves(carry.x))
     laned = (schedule is None and np.ndim(eta) == 1, key is not None and key.ndim == 1)
     program = Program(rule, device, stride, lanes is not None, batches is not None, laned)
-    check_hashable(program)
+    _checks.hashable(program, "rule")
 
     carry, host_carry = prepared(carry, before, program, observers, example, key, capacity, step)
     host = {name: one for name, one in observers.items() if one.on_host}

@@ -45,14 +45,6 @@ def checked_observers(observe: Mapping[str, Observer] | None) -> dict[str, Obser
     return observers
 
 
-def check_hashable(program: Program) -> None:
-    try:
-        hash(program)
-    except TypeError as error:
-        msg = f"rule: got one that cannot be compared ({error}); expected functions with hashable hyperparameters; write eq.bind(update, ...)."
-        raise TypeError(msg) from None
-
-
 def started(rule: Rule, x0: Any, lanes: int | None, example: Tree, key: Any) -> tuple[Tree, Tree]:
     """The checked configuration, and which of its leaves carry the lane axis."""
     if lanes is None:

@@ -1,4 +1,4 @@
-"""The command line: `python3 -m eqdyn demo | doctor`."""
+"""The command line: `python3 -m eqdyn demo | check | doctor`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--no-progress", action="store_true", help="no progress bars")
     demo.set_defaults(run=_demo)
 
+    check = commands.add_parser("check", help="hold a rule of your own against every law; status 1 if one fails")
+    check.add_argument("target", metavar="MODULE:RULE", help="an eq.Rule, a function without arguments that makes one, or a function x -> u")
+    check.add_argument("--x", metavar="MODULE:NAME", help="configuration to draw around, or its maker (default: normal, --num by --dim)")
+    check.add_argument("--data", metavar="MODULE:NAME", help="the batch, or a function that makes it")
+    check.add_argument("--group", metavar="MODULE:NAME", help="an eq.Group, or a dict of them, for a tree")
+    check.add_argument("--num", type=int, default=64, help="particles (default: %(default)s)")
+    check.add_argument("--dim", type=int, default=8, help="numbers a particle holds (default: %(default)s)")
+    check.add_argument("--draws", type=int, default=64, help="configurations and permutations (default: %(default)s)")
+    check.add_argument("--eta", type=float, default=None, help="step size (default: 0.5 and 0.99 of 1/K_pair)")
+    check.add_argument("--K", type=float, default=None, help="a declared constant of P2-K")
+    check.add_argument("--seed", type=int, default=0, help="of start and draws (default: %(default)s)")
+    check.add_argument("--float64", action="store_true", help="work in float64")
+    check.add_argument("--out", type=Path, default=None, metavar="DIR", help="write summary.json and laws.html there")
+    check.set_defaults(run=_check)
+
     doctor = commands.add_parser("doctor", help="versions, devices, dtype and threads, for a bug report")
     doctor.add_argument("--out", type=Path, default=None, metavar="DIR", help="write summary.json there, too")
     doctor.set_defaults(run=_doctor)
@@ -60,18 +76,49 @@ def _threads() -> str:
 def _demo(arguments: argparse.Namespace) -> int:
     from eqdyn.demo import demo
 
-    if arguments.out.exists() and not arguments.out.is_dir():
-        msg = f"--out: got {arguments.out}, a file; expected a directory to write into."
-        raise UsageError(msg)
-    if arguments.seed < 0:
-        msg = f"--seed: got {arguments.seed}; expected a whole number >= 0."
-        raise UsageError(msg)
+    _is_a_directory(arguments.out)
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files: no window is wanted
-    summary = demo(arguments.out, seed=arguments.seed, progress=not arguments.no_progress)
+    summary = demo(arguments.out, seed=_seed(arguments.seed), progress=not arguments.no_progress)
     ended = {key: value for key, value in summary.items() if key.endswith("/status") and value != "ok"}
     if ended:
         print(f"eqdyn demo: runs ended early: {ended}", file=sys.stderr)
     return 1 if ended else 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from eqdyn.check_command import check_command
+
+    for name in ("num", "dim", "draws"):
+        if getattr(arguments, name) < (2 if name == "num" else 1):
+            msg = f"--{name}: got {getattr(arguments, name)}; expected a whole number >= {2 if name == 'num' else 1}."
+            raise UsageError(msg)
+    a = arguments
+    _is_a_directory(a.out)
+    try:
+        report = check_command(
+            a.target, x=a.x, data=a.data, group=a.group, num=a.num, dim=a.dim, num_draws=a.draws, seed=_seed(a.seed), eta=a.eta, K=a.K,
+            float64=a.float64, out=a.out,
+        )  # fmt: skip
+    except (TypeError, ValueError, MemoryError) as error:  # of the arguments, or of the rule itself
+        raise UsageError(str(error).strip().splitlines()[0]) from error
+    except Exception as error:  # the rule is the user's: whatever it raises is said in a line
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        msg = f"{a.target} raised {type(error).__name__}: {str(error).strip().splitlines()[0]} ({last.filename}, line {last.lineno})."
+        raise UsageError(msg) from error
+    return 0 if report.holds else 1
+
+
+def _seed(seed: int) -> int:
+    if seed < 0:
+        msg = f"--seed: got {seed}; expected a whole number >= 0."
+        raise UsageError(msg)
+    return seed
+
+
+def _is_a_directory(out: Path | None) -> None:
+    if out is not None and out.exists() and not out.is_dir():
+        msg = f"--out: got {out}, a file; expected a directory to write into."
+        raise UsageError(msg)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

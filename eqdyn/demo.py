@@ -90,16 +90,14 @@ def digits(seed: int = 0, num_steps: int = 2000, progress: Any = None) -> tuple[
 
 def report_laws(reports: dict[str, Report], out: Path) -> dict[str, Any]:
     names = list(next(iter(reports.values())).laws)
-    width = max(len(name) for name in reports)
-    print(f"{'rule':<{width}}  " + "  ".join(f"{name:<18}" for name in names))
-    summary: dict[str, Any] = {}
-    for rule, report in reports.items():
-        cells = []
-        for name in names:
-            law = report.laws[name]
-            cells.append(f"{law.verdict:<7} {law.error:<10.1e}")
-            summary[f"laws/{rule}/{name}"] = law.verdict
-        print(f"{rule:<{width}}  " + "  ".join(cells))
+    summary = {f"laws/{rule}/{name}": law.verdict for rule, report in reports.items() for name, law in report.laws.items()}
+    heads = [rule.split(":")[0] for rule in reports]
+    width = max(len(name) for name in names)
+    print(f"{'law':<{width}}  " + "  ".join(f"{head:<19}" for head in heads))
+    for name in names:
+        found = [report.laws[name] for report in reports.values()]
+        cells = [f"{law.verdict:<11} {law.note.replace('folds at ', '') or f'{law.error:.1e}':<7}" for law in found]
+        print(f"{name:<{width}}  " + "  ".join(f"{cell:<19}" for cell in cells).rstrip())
     bad = next(report.laws["P1"] for name, report in reports.items() if name.startswith("BROKEN"))
     again = bad.replay()
     print(

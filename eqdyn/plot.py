@@ -78,6 +78,34 @@ def _cycle(count: int) -> Sequence[tuple[str, str]]:
     return [_STYLES[k % len(_STYLES)] for k in range(count)]
 
 
+_VERDICTS = {"holds": ("#ffffff", "holds"), "not refuted": ("#e6e6e6", "not\nrefuted"), "unresolved": ("#b0b0b0", "?"), "fails": ("#1f4e79", "FAILS")}
+
+
+def law_matrix(reports: Mapping[str, Any], *, title: str = "") -> Any:
+    """Rules x laws: one square a verdict, "?" for what is unresolved; dark squares are laws that fail.
+
+    Args:
+        reports: of `eq.check`, by the name of the rule; all with the same laws.
+        title: what was found.
+
+    Returns:
+        The matplotlib figure.
+    """
+    plt = _pyplot()
+    laws = list(next(iter(reports.values())).laws)
+    fig, ax = plt.subplots(figsize=(2.5 + 0.72 * len(laws), 1.6 + 0.42 * len(reports)), layout="constrained")
+    for i, report in enumerate(reports.values()):
+        for j, law in enumerate(laws):
+            colour, word = _VERDICTS[report.laws[law].verdict]
+            ax.add_patch(plt.Rectangle((j, i), 1, 1, facecolor=colour, edgecolor="#808080", linewidth=0.6))
+            ax.text(j + 0.5, i + 0.5, word, ha="center", va="center", fontsize=7, color="white" if word == "FAILS" else "black")
+    ax.set(xlim=(0, len(laws)), ylim=(len(reports), 0), xlabel="law", ylabel="rule", title=title)
+    ax.set_xticks([j + 0.5 for j in range(len(laws))], [law.replace(" ", "\n", 1) for law in laws], fontsize=8)
+    ax.set_yticks([i + 0.5 for i in range(len(reports))], list(reports), fontsize=8)
+    ax.tick_params(length=0)
+    return fig
+
+
 def in_space(clouds: Mapping[str, Any], *, title: str) -> Any:
     """Configurations of any dimension, side by side, through their first three principal directions; colour is the particle's
     place along the first direction of the first cloud, so that neurons can be followed.

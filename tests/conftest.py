@@ -1,11 +1,19 @@
-"""Strict for our own code: float64 on, no silent promotion of dtype or rank; warnings are errors (pyproject)."""
+"""Strict for our own code: float64 on, no silent promotion of dtype or rank; warnings are errors (pyproject).
+
+Most of the time goes into compiling programs that run once, so XLA is told to make little of them; commands that the tests start
+run as a user's do. `EQDYN_TEST_XLA_FLAGS=` runs everything at full optimisation.
+"""
 
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# the workers of pytest-xdist inherit what is set here
+os.environ.setdefault("EQDYN_USERS_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+USERS_FLAGS = os.environ["EQDYN_USERS_XLA_FLAGS"]
+os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {os.environ.get('EQDYN_TEST_XLA_FLAGS', '--xla_backend_optimization_level=0')}"
 
-import jax
-import pytest
+import jax  # noqa: E402 - the flags come first
+import pytest  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -15,3 +23,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """A process can hold some thousand compiled programs, then XLA dies: each takes dozens of memory maps."""
+    yield
+    jax.clear_caches()

@@ -29,6 +29,21 @@ RULES = {
     "adam_delayed": (lambda: eq.rules.adam_delayed(LOSS), True),
     "consensus": (lambda: eq.rules.consensus(), False),
     "self_attention": (lambda: eq.rules.self_attention(beta=2.0), False),
+    "nesterov": (lambda: eq.rules.nesterov(LOSS), True),
+    "rmsprop": (lambda: eq.rules.rmsprop(LOSS), True),
+    "adamw": (lambda: eq.rules.adamw(LOSS), True),
+    "sign_descent": (lambda: eq.rules.sign_descent(LOSS), True),
+    "lion": (lambda: eq.rules.lion(LOSS, decay=0.1), True),
+    "weight_decay": (lambda: eq.rules.weight_decay(eq.rules.heavy_ball(LOSS), decay=0.1), True),
+    "attraction_repulsion": (lambda: eq.rules.attraction_repulsion(), False),
+    "hegselmann_krause": (lambda: eq.rules.hegselmann_krause(radius=1.5), False),
+    "stein": (lambda: eq.rules.stein(wells), False),
+    "kuramoto": (lambda: eq.rules.kuramoto(), False),
+    "wasserstein_flow": (lambda: eq.rules.wasserstein_flow(spread), False),
+}
+# those that draw: without a key they are an error
+KEYED = {
+    "langevin": (lambda: eq.rules.langevin(LOSS, length=1.0), True),
 }
 # further forms of the same contract
 ADAPTED = {
@@ -40,6 +55,17 @@ ADAPTED = {
     "pair kernel": (lambda: eq.rules.from_field(eq.field.pair_kernel(_spring, normalize=True)), False),
     "own function": (lambda: eq.rules.from_function(_towards_mean), False),
 }
+
+
+def wells(x):
+    """A potential of one particle."""
+    return jnp.sum(x**2) / 2 + jnp.sum(jnp.cos(2 * x))
+
+
+def spread(x, mass):
+    """An energy of a measure: a bowl, and repulsion at close range."""
+    distances2 = jnp.sum((x[:, None] - x[None]) ** 2, axis=2)
+    return mass @ jnp.sum(x**2, axis=1) / 2 + mass @ jnp.exp(-distances2) @ mass
 
 
 def _spring(a, b):
@@ -87,17 +113,23 @@ BROKEN = {
 }
 
 
-def random_good_rule(seed):
-    """An equivariant rule drawn at random: a mean field, a pair kernel, an energy or attention, with random coefficients."""
-    c = [float(v) for v in jax.random.uniform(jax.random.key(seed), (4,), minval=-2, maxval=2)]
-    kind = seed % 5
-    if kind == 0:
-        field = eq.field.mean_field(lambda x: (jnp.tanh(c[0] * x), 1.0), lambda x, s: c[1] * s[0] / s[1] - c[2] * x * jnp.sum(x * s[0]) / s[1])
-        return eq.rules.from_field(field)
-    if kind == 1:
-        return eq.rules.from_field(eq.field.pair_kernel(lambda a, b: c[0] * (b - a) / (1 + c[1] ** 2 * jnp.sum((a - b) ** 2)), normalize=True))
-    if kind == 2:
-        return eq.rules.heavy_ball(lambda x: c[0] * jnp.sum(jnp.cos(x)) + c[1] * jnp.sum(jnp.mean(jnp.sin(c[2] * x), axis=0) ** 2), beta=0.5)
-    if kind == 3:
-        return eq.rules.self_attention(beta=c[0], value=c[1] * jnp.eye(D))
-    return eq.rules.from_function(lambda x: c[0] * jnp.mean(x**2, axis=0, keepdims=True) * x + c[1] * jnp.median(x, axis=0, keepdims=True) - x)
+# equivariant rules whose coefficients c (4,) come as data: many rules, one program a kind
+KINDS = {
+    "mean field": lambda: eq.rules.from_field(
+        eq.field.mean_field(lambda x, c: (jnp.tanh(c[0] * x), 1.0), lambda x, s, c: c[1] * s[0] / s[1] - c[2] * x * jnp.sum(x * s[0]) / s[1])
+    ),
+    "pair kernel": lambda: eq.rules.from_field(
+        eq.field.pair_kernel(lambda a, b, c: c[0] * (b - a) / (1 + c[1] ** 2 * jnp.sum((a - b) ** 2)), normalize=True)
+    ),
+    "energy": lambda: eq.rules.heavy_ball(
+        lambda x, c: c[0] * jnp.sum(jnp.cos(x)) + c[1] * jnp.sum(jnp.mean(jnp.sin(c[2] * x), axis=0) ** 2), beta=0.5
+    ),
+    "attention": lambda: eq.rules.from_function(lambda x, c: c[1] * jax.nn.softmax(c[0] * x @ x.T, axis=1) @ x),
+    "median": lambda: eq.rules.from_function(
+        lambda x, c: c[0] * jnp.mean(x**2, axis=0, keepdims=True) * x + c[1] * jnp.median(x, axis=0, keepdims=True) - x
+    ),
+}
+
+
+def coefficients(seed, dtype):
+    return jax.random.uniform(jax.random.key(seed), (4,), dtype, minval=-2, maxval=2)

@@ -6,55 +6,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import ADAPTED, BROKEN, RULES, N, batch, random_good_rule, start
+from tables import ADAPTED, BROKEN, KINDS, RULES, N, batch, coefficients, start
 
 import eqdyn as eq
 
 DTYPES = [jnp.float32, jnp.float64]
-LAWS = {"P1", "Lemma 1", "Lemma 2", "Merge law"}
+FOLLOW = ["P1", "Lemma 1", "Lemma 2", "Lemma 3", "Lemma 4", "Lemma 5", "Theorem 1", "Theorem 2", "Merge law"]
+LAWS = {"P2-K", "P2'", "P3", "Lifted invertibility", *FOLLOW}
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", [*RULES, *ADAPTED])
-def test_good_rules_hold_every_law(name, dtype, key):
-    make, takes_data = {**RULES, **ADAPTED}[name]
-    report = eq.check(make(), start(dtype), data=batch(dtype) if takes_data else None, key=key)
-    assert set(report.laws) == LAWS
-    assert {law.verdict for law in report.laws.values()} == {"holds"}, str(report)
-    assert report.holds
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_rules_fail_p1_with_a_replay(name, dtype, key):
-    report = eq.check(eq.rules.from_function(BROKEN[name]), start(dtype), key=key)
-    law = report.laws["P1"]
-    assert law.verdict == "fails", str(report)
-    assert not report.holds
-    # a leader moves everybody alike: it breaks the symmetry, yet pairs notice nothing
-    blind = {"particle 0 leads": {"Lemma 1", "Lemma 2"}, "normalised along the wrong axis": {"Lemma 1"}}.get(name, set())
-    for lemma in ("Lemma 1", "Lemma 2"):
-        assert report.laws[lemma].verdict == ("holds" if lemma in blind else "fails"), str(report)
-    again = law.replay()
-    assert again.error > 10 * again.tolerance
-    np.testing.assert_allclose(again.error, law.error, rtol=1e-3)
-    # and by hand, from what the replay says: the permutation at the configuration, without the checker
-    if "key" not in name and "after" not in name:
-        u = BROKEN[name]
-        miss = jnp.max(jnp.abs(u(law.replay.x[law.replay.perm]) - u(law.replay.x)[law.replay.perm]))
-        assert float(miss) > 0.1 * again.error * float(jnp.max(jnp.abs(u(law.replay.x))))
+def no_alarm(report):
+    """What follows from P1 holds, and nothing fails: without a K, P2 is not decided."""
+    return report.holds and {report.laws[law].verdict for law in FOLLOW} == {"holds"}
 
 
 def test_there_are_twelve_broken_rules():
     assert len(BROKEN) >= 12
 
 
-@pytest.mark.parametrize("part", range(5))
-def test_fifty_random_good_rules_raise_no_alarm(part, key):
-    for seed in range(part, 50, 5):
-        dtype = DTYPES[seed // 5 % 2]
-        report = eq.check(random_good_rule(seed), start(dtype, seed=seed), num_draws=16, key=key)
-        assert {law.verdict for law in report.laws.values()} == {"holds"}, (seed, str(report))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_fifty_random_good_rules_raise_no_alarm(kind, dtype, key):
+    rule = KINDS[kind]()
+    for seed in range(5):
+        report = eq.check(rule, start(dtype, seed=seed), data=coefficients(seed, dtype), num_draws=16, key=key)
+        if kind == "median":  # it has kinks, and P3 says so
+            assert {name for name, law in report.laws.items() if law.verdict == "fails"} <= {"P3"}, (seed, str(report))
+        else:
+            assert no_alarm(report), (seed, str(report))
 
 
 @pytest.mark.parametrize(("n", "offset"), [(1024, 0.0), (1024, 100.0), (4096, 1000.0)])
@@ -81,13 +60,15 @@ def test_a_right_constant_is_not_refuted_by_rounding(declared, make, key):
 def test_few_particles_and_none_that_move(n, key):
     for rule in (eq.rules.consensus(), eq.rules.from_function(lambda x: 0 * x)):
         report = eq.check(rule, start(jnp.float32, n=n), num_draws=8, key=key)
-        assert {law.verdict for law in report.laws.values()} == {"holds"}, str(report)
+        assert no_alarm(report), str(report)
 
 
 @pytest.mark.parametrize(("declared", "verdict"), [(0.9, "fails"), (1.0 + 1e-6, "holds"), (3.0, "holds")])
 def test_declared_constant(declared, verdict, key):
     report = eq.check(eq.rules.consensus(rate=1.0), start(jnp.float64), K=declared, key=key)
     assert report.laws["Lemma 2"].verdict == verdict, str(report)
+    assert report.laws["P2-K"].verdict == {"holds": "not refuted"}.get(verdict, verdict)
+    np.testing.assert_allclose(report.laws["P2-K"].bound, 1.0, rtol=1e-9)
 
 
 def test_merge_below_a_declared_critical_step_refutes_it(key):
@@ -192,7 +173,13 @@ def test_report_says_it_in_text_dict_and_html(key):
     report = eq.check(eq.rules.from_function(BROKEN["sorted"]), start(jnp.float64), num_draws=4, key=key)
     assert "P1" in str(report)
     assert report.to_dict()["P1"]["verdict"] == "fails"
-    assert report._repr_html_().count("<tr>") == 5
+    assert report._repr_html_().count("<tr>") == 1 + len(LAWS)
+    assert "K &gt;= " in report._repr_html_()
+    assert "K >= " in str(report)
+    flat = report.to_dict()["P2-K"]
+    assert set(flat) == {"verdict", "error", "tolerance", "bound", "draw"}
+    order = [law.verdict for _, law in report.rows()]
+    assert order == sorted(order, key=["unresolved", "fails", "not refuted", "holds"].index)
 
 
 def test_rounding_that_hides_the_answer_is_unresolved(key):
@@ -205,7 +192,35 @@ def test_rounding_that_hides_the_answer_is_unresolved(key):
 
 def test_nonfinite_u_is_unresolved(key):
     report = eq.check(eq.rules.from_function(lambda x: jnp.log(-jnp.abs(x))), start(jnp.float64), num_draws=4, key=key)
-    assert {law.verdict for law in report.laws.values()} == {"unresolved"}
+    assert {law.verdict for law in report.laws.values()} == {"unresolved"}, str(report)
+
+
+def _through_numpy(x):
+    return jax.pure_callback(lambda x: np.mean(x, axis=-2, keepdims=True) - x, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="expand_dims")
+
+
+def test_a_rule_without_derivatives_is_held_against_all_else(key):
+    report = eq.check(eq.rules.from_function(_through_numpy), start(jnp.float64), num_draws=4, key=key)
+    assert no_alarm(report)
+    assert report.laws["Lifted invertibility"].verdict == "unresolved"
+    assert np.isnan(report.laws["Lifted invertibility"].error)
+
+
+def test_a_particle_too_wide_for_its_whole_jacobian(key):
+    """Above 64 numbers a random frame serves theorem 1, and the lifted law is not decided."""
+    report = eq.check(eq.rules.consensus(), start(jnp.float64, n=6, d=100), K=1.0, num_draws=2, key=key)
+    assert no_alarm(report)
+    assert report.laws["Lifted invertibility"].verdict == "unresolved"
+    assert eq.check(eq.rules.consensus(), start(jnp.float64, n=6, d=100), K=0.9, num_draws=2, key=key).laws["Theorem 1"].verdict == "fails"
+
+
+def test_assert_lawful(key):
+    x = start(jnp.float64)
+    assert eq.assert_lawful(eq.rules.consensus(), x).holds
+    with pytest.raises(AssertionError, match=r"(?s)P1 +fails.*draw \d+, permutation \["):
+        eq.assert_lawful(eq.rules.from_function(BROKEN["sorted"]), x, key=key, num_draws=8)
+    with pytest.raises(AssertionError, match="P2-K"):
+        eq.assert_lawful(eq.rules.consensus(), x, K=0.5)
 
 
 @pytest.mark.parametrize("num_steps", [1, 4])

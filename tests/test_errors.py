@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import LOSS, WEIGHTED, batch, start
+from tables import LOSS, WEIGHTED, batch, start, wells
 
 import eqdyn as eq
 
 X, KEY, DATA = start(jnp.float64), jax.random.key(0), batch(jnp.float64)
 RULE, MEAN = eq.rules.gradient(LOSS), eq.rules.consensus()
 TREE = {"w": X, "b": jnp.zeros(3)}
+SHAPE = eq.shapes.circle(10, key=KEY)
 
 
 def run(x0=X, rule=MEAN, **options):
@@ -20,6 +21,11 @@ def run(x0=X, rule=MEAN, **options):
 def _with_x64_off():
     with jax.enable_x64(False):
         eq.simulate(MEAN, np.ones((2, 1), np.float32), eta=0.1, num_steps=1, data=np.ones(3))
+
+
+def _shape_in_float64_with_x64_off():
+    with jax.enable_x64(False):
+        eq.shapes.torus(10, key=KEY, dtype=jnp.float64)
 
 
 CASES = {
@@ -125,6 +131,91 @@ CASES = {
     "pairs: a table too large": (lambda: eq.measure.pair_terms(jnp.zeros((20_000, 1)), jnp.zeros((20_000, 1))), MemoryError, "pair_constants"),
     "sharpness: no steps": (lambda: eq.measure.sharpness(MEAN, X, num_iters=0), ValueError, "num_iters"),
     "merges: other shape": (lambda: eq.measure.merges(X, X[:2]), ValueError, "one shape"),
+    "check: a function": (lambda: eq.check(lambda x: x, X, key=KEY), TypeError, "from_function"),
+    "check: raw key": (lambda: eq.check(MEAN, X, key=jax.random.PRNGKey(0)), TypeError, "jax.random.key"),
+    "check: keys": (lambda: eq.check(MEAN, X, key=jax.random.split(KEY, 2)), ValueError, "expected one key"),
+    "check: eta NaN": (lambda: eq.check(MEAN, X, key=KEY, eta=float("nan")), ValueError, "eta: got nan"),
+    "check: etas": (lambda: eq.check(MEAN, X, key=KEY, eta=jnp.ones(2)), ValueError, "eta: got shape"),
+    "check: K infinite": (lambda: eq.check(MEAN, X, key=KEY, K=float("inf")), ValueError, "K: got inf"),
+    "check: K text": (lambda: eq.check(MEAN, X, key=KEY, K="1"), TypeError, "K: got str"),
+    "check: draws by halves": (lambda: eq.check(MEAN, X, key=KEY, num_draws=2.5), ValueError, "num_draws: got 2.5"),
+    "check: rank 1": (lambda: eq.check(MEAN, X[0], key=KEY), ValueError, r"expected \(n, d\)"),
+    "check: empty": (lambda: eq.check(MEAN, X[:0], key=KEY), ValueError, "at least 1 particle"),
+    "check: integers": (lambda: eq.check(MEAN, jnp.arange(6).reshape(3, 2), key=KEY), TypeError, "real floating dtype"),
+    "check: objects": (lambda: eq.check(MEAN, np.asarray([[None, 1.0]]), key=KEY), TypeError, "real floating dtype"),
+    "check: infinite": (lambda: eq.check(MEAN, X.at[0, 0].set(jnp.inf), key=KEY), ValueError, "not finite"),
+    "check: changes the dtype": (lambda: eq.check(eq.rules.from_function(lambda x: x.astype(jnp.float32)), X, key=KEY), TypeError, "got u of dtype float32"),
+    "check: changes the structure": (lambda: eq.check(eq.rules.from_function(lambda x: [x]), X, key=KEY), TypeError, "got u of structure"),
+    "check: a group of another tree": (lambda: eq.check(eq.rules.from_function(lambda p: p), {"w": X[:5]}, group=eq.groups.from_axes(TREE, {"w": 0}), key=KEY), ValueError, "expected"),
+    "check: weights of zero": (lambda: eq.check(MEAN, eq.Weighted(X, jnp.zeros(len(X))), key=KEY), ValueError, "weights > 0"),
+    "check: cannot be compared": (lambda: eq.check(eq.Rule(MEAN.init, eq.bind(MEAN.update, [1])), X, key=KEY), TypeError, "eq.bind"),
+    "assert_lawful: one particle": (lambda: eq.assert_lawful(MEAN, X[:1]), ValueError, "at least 2"),
+    "assert_lawful: no such option": (lambda: eq.assert_lawful(MEAN, X, etas=1.0), TypeError, "etas"),
+    "step: a rule of another shape": (lambda: eq.step(eq.rules.from_function(lambda x: x[:1]), X, (), 0.1), ValueError, "that of x"),
+    "step: raw key": (lambda: eq.step(MEAN, X, (), 0.1, key=jax.random.PRNGKey(0)), TypeError, "jax.random.key"),
+    "step: eta True": (lambda: eq.step(MEAN, X, (), True), TypeError, "eta: got bool"),
+    "lifted: a group of another tree": (lambda: eq.lifted(MEAN, X, (), group=eq.groups.from_axes(TREE, {"w": 0})), ValueError, "expected one at 'w'"),
+    "pairs: NaN shape": (lambda: eq.measure.pair_constants(X, X[:, :1]), ValueError, "one shape"),
+    "pairs: a list": (lambda: eq.measure.pair_constants([[0.0]], X), TypeError, "jnp.asarray"),
+    "stretch: rank 1": (lambda: eq.measure.stretch(X[0], X[0]), ValueError, r"expected \(n, d\)"),
+    "atoms: integers": (lambda: eq.measure.atoms(np.ones((2, 2), int)), TypeError, "real floating dtype"),
+    "equivariance: eta zero": (lambda: eq.measure.equivariance(MEAN, X, jnp.arange(24), eta=0.0), ValueError, "eta"),
+    "equivariance: a permutation of floats": (lambda: eq.measure.equivariance(MEAN, X, jnp.arange(24.0)), ValueError, "expected a permutation"),
+    "equivariance: too few": (lambda: eq.measure.equivariance(MEAN, X, jnp.arange(5)), ValueError, "permutation of 0..23"),
+    "equivariance: no steps": (lambda: eq.measure.equivariance(MEAN, X, jnp.arange(24), num_steps=0), ValueError, "num_steps"),
+    "sharpness: raw key": (lambda: eq.measure.sharpness(MEAN, X, key=jax.random.PRNGKey(0)), TypeError, "jax.random.key"),
+    # the gallery
+    # rules: hyperparameters
+    "rate NaN": (lambda: eq.rules.consensus(rate=float("nan")), ValueError, "rate: got nan; expected a finite number"),
+    "rate text": (lambda: eq.rules.consensus(rate="fast"), TypeError, "rate: got str"),
+    "beta: a rate for every particle": (lambda: eq.rules.heavy_ball(LOSS, beta=jnp.full(24, 0.9)), ValueError, r"shape \(24,\).*the same for all particles"),
+    "beta: traced rates for every particle": (lambda: jax.jit(lambda b: eq.rules.nesterov(LOSS, beta=b).update(X, (), DATA).u)(jnp.ones(24)), ValueError, "the same for all particles"),
+    "beta complex": (lambda: eq.rules.heavy_ball(LOSS, beta=0.9j), TypeError, "beta: got complex"),
+    "beta True": (lambda: eq.rules.heavy_ball(LOSS, beta=True), TypeError, "beta: got bool"),
+    "nesterov: beta of one": (lambda: eq.rules.nesterov(LOSS, beta=1.0), ValueError, r"beta: got 1.0; .*\[0, 1\)"),
+    "nesterov: beta negative, in an array": (lambda: eq.rules.nesterov(LOSS, beta=jnp.asarray(-0.5)), ValueError, "beta: got -0.5"),
+    "nesterov: loss of no arguments": (lambda: eq.rules.nesterov(lambda: 0.0), TypeError, "0 arguments"),
+    "rmsprop: beta2 of two": (lambda: eq.rules.rmsprop(LOSS, beta2=2), ValueError, r"beta2: got 2.0; .*\[0, 1\)"),
+    "rmsprop: eps zero": (lambda: eq.rules.rmsprop(LOSS, eps=0), ValueError, "eps: got 0.0; .*> 0"),
+    "rmsprop: eps infinite": (lambda: eq.rules.rmsprop(LOSS, eps=float("inf")), ValueError, "eps: got inf"),
+    "adam: beta1 None": (lambda: eq.rules.adam(LOSS, beta1=None), TypeError, "beta1: got NoneType"),
+    "adamw: decay negative": (lambda: eq.rules.adamw(LOSS, decay=-0.1), ValueError, "decay: got -0.1; .*>= 0"),
+    "adamw: decay a list": (lambda: eq.rules.adamw(LOSS, decay=[0.1]), TypeError, "decay: got list"),
+    "lion: beta1 NaN": (lambda: eq.rules.lion(LOSS, beta1=float("nan")), ValueError, r"beta1: got nan; .*\[0, 1\)"),
+    "lion: decay negative": (lambda: eq.rules.lion(LOSS, decay=-1), ValueError, "decay: got -1.0"),
+    "sign descent: a number": (lambda: eq.rules.sign_descent(3.0), TypeError, "loss: got float; expected a function"),
+    "sign descent: a tree with weights": (lambda: run(TREE, eq.rules.sign_descent(WEIGHTED, weighted=True), data=DATA), TypeError, "particles in rows"),
+    "weight decay: of a loss": (lambda: eq.rules.weight_decay(LOSS, decay=0.1), TypeError, "rule: got function; expected an eq.Rule"),
+    "weight decay: negative": (lambda: eq.rules.weight_decay(MEAN, decay=-0.1), ValueError, "decay: got -0.1"),
+    "weight decay: around another shape": (lambda: run(rule=eq.rules.weight_decay(eq.rules.from_function(lambda x: x[:1]), decay=0.1)), ValueError, "that of x"),
+    "swarm: attraction zero": (lambda: eq.rules.attraction_repulsion(attraction=0.0), ValueError, "attraction: got 0.0; .*> 0"),
+    "swarm: repulsion negative": (lambda: eq.rules.attraction_repulsion(repulsion=-1.0), ValueError, "repulsion: got -1.0; .*>= 0"),
+    "swarm: length zero": (lambda: eq.rules.attraction_repulsion(length=0.0), ValueError, "length: got 0.0"),
+    "swarm: data": (lambda: run(rule=eq.rules.attraction_repulsion(), data=DATA), TypeError, "takes none"),
+    "bounded confidence: radius zero": (lambda: eq.rules.hegselmann_krause(radius=0.0), ValueError, "radius: got 0.0; .*> 0"),
+    "bounded confidence: data": (lambda: run(rule=eq.rules.hegselmann_krause(), data=DATA), TypeError, "hegselmann_krause takes none"),
+    "attention: data": (lambda: run(rule=eq.rules.self_attention(), data=DATA), TypeError, "self_attention takes none"),
+    "attention: beta infinite": (lambda: eq.rules.self_attention(beta=float("inf")), ValueError, "beta: got inf"),
+    "attention: a matrix of another dimension": (lambda: run(rule=eq.rules.self_attention(value=np.eye(2))), ValueError, r"shape \(2, 2\) for particles of dimension 3"),
+    "stein: a number": (lambda: eq.rules.stein(1.0), TypeError, "potential: got float; expected a function"),
+    "stein: potential of two and data": (lambda: eq.rules.stein(lambda x, y, data: 0.0), TypeError, "potential: got a function of 3 arguments"),
+    "stein: bandwidth negative": (lambda: eq.rules.stein(wells, bandwidth=-1.0), ValueError, "bandwidth: got -1.0; .*> 0"),
+    "stein: data for a potential without": (lambda: run(rule=eq.rules.stein(wells), data=DATA), TypeError, "potential takes none"),
+    "kuramoto: coupling NaN": (lambda: eq.rules.kuramoto(coupling=float("nan")), ValueError, "coupling: got nan"),
+    "kuramoto: frequencies": (lambda: eq.rules.kuramoto(frequency=jnp.ones(24)), ValueError, "the same for all particles"),
+    "kuramoto: a frequency in space": (lambda: run(rule=eq.rules.kuramoto(frequency=1.0)), ValueError, "dimension 3; expected 2, .*frequency=0.0"),
+    "kuramoto: on a line": (lambda: run(X[:, :1], eq.rules.kuramoto()), ValueError, "dimension 1; expected 2 or more"),
+    "flow: a number": (lambda: eq.rules.wasserstein_flow(1.0), TypeError, "energy: got float; expected a function"),
+    "flow: an energy without mass": (lambda: eq.rules.wasserstein_flow(lambda x: 0.0), TypeError, "energy: got a function of 1 arguments; expected 2"),
+    "flow: a tree": (lambda: run(TREE, eq.rules.wasserstein_flow(lambda x, mass: 0.0)), TypeError, "particles in rows"),
+    "langevin: no key": (lambda: run(rule=eq.rules.langevin(wells)), ValueError, "key: got None; .*noise is drawn"),
+    "langevin: no key for a field": (lambda: eq.step(eq.rules.langevin(wells, length=1.0), X, ()), ValueError, "key: got None"),
+    "langevin: sigma negative": (lambda: eq.rules.langevin(wells, sigma=-1.0), ValueError, "sigma: got -1.0; .*>= 0"),
+    "langevin: length zero": (lambda: eq.rules.langevin(wells, length=0.0), ValueError, "length: got 0.0; .*> 0"),
+    "langevin: no waves": (lambda: eq.rules.langevin(wells, length=1.0, num_waves=0), ValueError, "num_waves: got 0"),
+    "langevin: waves by halves": (lambda: eq.rules.langevin(wells, num_waves=1.5), ValueError, "num_waves: got 1.5"),
+    "langevin: a length for a tree": (lambda: run({"w": X}, eq.rules.langevin(lambda p: jnp.sum(p["w"]), length=1.0), key=KEY), TypeError, "noise with a length; expected particles in rows"),
+    "langevin: tracers in independent noise": (lambda: run(rule=eq.rules.langevin(WEIGHTED, weighted=True), data=DATA, key=KEY, tracers=X), ValueError, "rule without probe"),
     # topology and shapes
     "betti: rank 1": (lambda: eq.topology.betti(np.ones(3)), ValueError, "real points"),
     "betti: none": (lambda: eq.topology.betti(np.ones((0, 2))), ValueError, "n >= 1"),
@@ -139,11 +230,61 @@ CASES = {
     "betti: negative": (lambda: eq.topology.betti_of_distances(np.asarray([[0, -1], [-1, 0.0]]), scale=1.0), ValueError, "negative"),
     "betti: diagonal": (lambda: eq.topology.betti_of_distances(np.eye(2), scale=1.0), ValueError, "diagonal"),
     "betti: not square": (lambda: eq.topology.betti_of_distances(np.ones((2, 3)), scale=1.0), ValueError, "square"),
-    "shapes: no points": (lambda: eq.shapes.circle(0, key=KEY), ValueError, "num"),
+    "shapes: no points": (lambda: eq.shapes.circle(0, key=KEY), ValueError, "num: got 0"),
+    "shapes: half a point": (lambda: eq.shapes.disc(2.5, key=KEY), ValueError, "num: got 2.5"),
     "shapes: no key": (lambda: eq.shapes.figure_eight(10, key=None), ValueError, "points are drawn"),
-    "shapes: sphere in the plane": (lambda: eq.shapes.sphere(10, key=KEY, dim=2), ValueError, "dim"),
+    "shapes: raw key": (lambda: eq.shapes.torus(10, key=jax.random.PRNGKey(0)), TypeError, "typed key"),
+    "shapes: a seed for a key": (lambda: eq.shapes.start_3d(10, key=0), TypeError, "jax.random.key"),
+    "shapes: several keys": (lambda: eq.shapes.sphere(10, key=jax.random.split(KEY)), ValueError, r"keys of shape \(2,\)"),
+    "shapes: sphere in the plane": (lambda: eq.shapes.sphere(10, key=KEY, dim=2), ValueError, "dim: got 2"),
+    "shapes: MNIST in the plane": (lambda: eq.shapes.start_mnist(10, key=KEY, dim=2), ValueError, "dim: got 2"),
+    "shapes: integers": (lambda: eq.shapes.circle(10, key=KEY, dtype=int), TypeError, "real floating dtype"),
+    "shapes: complex": (lambda: eq.shapes.disc(10, key=KEY, dtype=complex), TypeError, "real floating dtype"),
+    "shapes: no dtype": (lambda: eq.shapes.annulus(10, key=KEY, dtype=None), TypeError, "dtype: got None"),
+    "shapes: dtype a word": (lambda: eq.shapes.annulus(10, key=KEY, dtype="big"), TypeError, "dtype: got big"),
+    "shapes: float64 with x64 off": (_shape_in_float64_with_x64_off, TypeError, "jax_enable_x64"),
+    "shapes: radius zero": (lambda: eq.shapes.circle(10, key=KEY, radius=0.0), ValueError, "radius: got 0.0"),
+    "shapes: radius negative": (lambda: eq.shapes.disc(10, key=KEY, radius=-1), ValueError, "finite number > 0"),
+    "shapes: radius NaN": (lambda: eq.shapes.sphere(10, key=KEY, radius=float("nan")), ValueError, "radius: got nan"),
+    "shapes: radius infinite": (lambda: eq.shapes.torus(10, key=KEY, radius=float("inf")), ValueError, "radius: got inf"),
+    "shapes: radius a word": (lambda: eq.shapes.circle(10, key=KEY, radius="1"), TypeError, "one finite number"),
+    "shapes: two radii": (lambda: eq.shapes.circle(10, key=KEY, radius=np.ones(2)), TypeError, r"shape \(2,\)"),
+    "shapes: radius traced": (lambda: jax.jit(lambda r: eq.shapes.circle(10, key=KEY, radius=r).points)(1.0), TypeError, "traced"),
+    "shapes: circles overlap": (lambda: eq.shapes.two_circles(10, key=KEY, apart=2.0), ValueError, "expected 2 radius < apart"),
+    "shapes: trefoil too thick": (lambda: eq.shapes.trefoil(10, key=KEY, tube=1.0), ValueError, "expected tube < radius"),
+    "shapes: annulus inside out": (lambda: eq.shapes.annulus(10, key=KEY, inner=2.0), ValueError, "expected inner < outer"),
+    "shapes: roll without pitch": (lambda: eq.shapes.swiss_roll(10, key=KEY, pitch=0.0), ValueError, "pitch"),
+    "shapes: roll of negative width": (lambda: eq.shapes.swiss_roll(10, key=KEY, width=-3.0), ValueError, "width"),
+    "shapes: torus without a hole": (lambda: eq.shapes.torus(10, key=KEY, tube=1.5), ValueError, "expected tube < radius"),
+    "shapes: double torus in two pieces": (lambda: eq.shapes.double_torus(10, key=KEY, apart=3.0), ValueError, "genus 2"),
+    "shapes: double torus that crosses": (lambda: eq.shapes.double_torus(10, key=KEY, apart=1.5), ValueError, "genus 2"),
+    "shapes: handlebody in two pieces": (lambda: eq.shapes.handlebody(10, key=KEY, apart=2.8), ValueError, "two holes"),
+    "shapes: handlebody of three holes": (lambda: eq.shapes.handlebody(10, key=KEY, apart=1.1), ValueError, "two holes"),
+    "shapes: sphere x circle too thick": (lambda: eq.shapes.sphere_circle(10, key=KEY, tube=2.0), ValueError, "expected tube < radius"),
+    "shapes: no clusters": (lambda: eq.shapes.clusters(10, key=KEY, count=0), ValueError, "count: got 0"),
+    "shapes: clusters without spread": (lambda: eq.shapes.clusters(10, key=KEY, spread=0.0), ValueError, "spread"),
+    "shapes: clusters in no space": (lambda: eq.shapes.clusters(10, key=KEY, dim=0), ValueError, "dim: got 0"),
+    "shapes: even a number": (lambda: eq.shapes.torus(10, key=KEY, even=3), TypeError, "True or False"),
+    "shapes: embedded too low": (lambda: eq.shapes.embed(SHAPE, 1, key=KEY), ValueError, "dim: got 1"),
+    "shapes: embedded without a key": (lambda: eq.shapes.embed(SHAPE, 5, key=None), ValueError, "frame is drawn"),
+    "shapes: points embedded": (lambda: eq.shapes.embed(SHAPE.points, 5, key=KEY), TypeError, "eq.shapes.Shape"),
+    "shapes: jitter negative": (lambda: eq.shapes.jitter(SHAPE, -0.1, key=KEY), ValueError, "sigma"),
+    "shapes: jitter without a key": (lambda: eq.shapes.jitter(SHAPE, 0.1, key=None), ValueError, "noise is drawn"),
+    "shapes: points shaken": (lambda: eq.shapes.jitter(SHAPE.points, 0.1, key=KEY), TypeError, "eq.shapes.Shape"),
+    "mesh: circle of two edges": (lambda: eq.shapes.mesh.circle(2), ValueError, "resolution: got 2"),
+    "mesh: odd figure eight": (lambda: eq.shapes.mesh.figure_eight(7), ValueError, "write 8"),
+    "mesh: trefoil too coarse": (lambda: eq.shapes.mesh.trefoil(6), ValueError, "resolution: got 6"),
+    "mesh: disc of no rings": (lambda: eq.shapes.mesh.disc(0), ValueError, "resolution: got 0"),
+    "mesh: double torus too coarse": (lambda: eq.shapes.mesh.double_torus(5), ValueError, "resolution: got 5"),
+    "mesh: sphere of integers": (lambda: eq.shapes.mesh.sphere(2, dtype=int), TypeError, "real floating dtype"),
+    "mesh: torus without a hole": (lambda: eq.shapes.mesh.torus(8, tube=1.0), ValueError, "expected tube < radius"),
+    "mesh: annulus inside out": (lambda: eq.shapes.mesh.annulus(8, inner=1.0), ValueError, "expected inner < outer"),
     "teacher: raw key": (lambda: eq.data.teacher(key=jax.random.PRNGKey(0)), TypeError, "typed key"),
 }  # fmt: skip
+
+
+def test_there_are_150_cases():
+    assert len(CASES) >= 150, len(CASES)
 
 
 @pytest.mark.parametrize("name", CASES)

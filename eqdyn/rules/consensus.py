@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from eqdyn import _checks
 from eqdyn._value import bind
@@ -19,13 +20,16 @@ def consensus(*, rate: float = 1.0) -> Rule:
     Args:
         rate: speed of contraction; negative repels. Unit: 1 over that of eta.
 
+    Raises:
+        ValueError: a rate that is not finite.
+
     Example:
         >>> import jax.numpy as jnp, eqdyn as eq
         >>> x, _, _ = eq.step(eq.rules.consensus(), jnp.array([[0.0], [2.0], [7.0]]), (), eta=1.0)
         >>> x.ravel().tolist()
         [3.0, 3.0, 3.0]
     """
-    return from_field(mean_field(_place_and_one, bind(_towards_mean, _checks.scalar(rate))))
+    return from_field(mean_field(_place_and_one, bind(_towards_mean, _checks.number(rate, "rate"))))
 
 
 def _place_and_one(x: jax.Array) -> tuple[jax.Array, float]:
@@ -34,4 +38,4 @@ def _place_and_one(x: jax.Array) -> tuple[jax.Array, float]:
 
 def _towards_mean(rate: float, x: jax.Array, s: tuple[jax.Array, jax.Array]) -> jax.Array:
     total, mass = s
-    return rate * (total / mass - x)
+    return jnp.asarray(rate, x.dtype) * (total / mass - x)

@@ -12,7 +12,9 @@ def gradient(loss: Callable | Field, *, weighted: bool = False) -> Rule:
     """Gradient descent, `U(x) = -grad L(x)`. Exact up to rounding.
 
     With a minibatch as data this is stochastic gradient descent, equivariant batch by batch. `info` is
-    `field.Info(loss, force_norm)`, the loss at x.
+    `field.Info(loss, force_norm)`, the loss at x. K is the largest absolute eigenvalue of the Hessian anywhere: P2 holds where that
+    is bounded, P3 where the loss is C^2. The step of a tracer has determinant `det(I - eta G)`, G the Jacobian of its gradient with
+    the field held fixed: it can fold.
 
     Args:
         loss: `(x, data) -> scalar`, or `(x, weight, data)` with `weighted=True`; the data may be left out. Or a `Field`.

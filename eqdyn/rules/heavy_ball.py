@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from eqdyn import _checks
-from eqdyn._types import Key, Points, Tree
+from eqdyn._types import Tree
 from eqdyn._value import bind
 from eqdyn.field import Field, as_field
-from eqdyn.rule import Rule, Update, points_of, velocity
+from eqdyn.rule import Rule, add
+from eqdyn.rules._optimizer import negative, optimizer, zeros
 
 
 class HeavyBallState(NamedTuple):
@@ -25,7 +23,7 @@ def heavy_ball(loss: Callable | Field, *, beta: float = 0.9, weighted: bool = Fa
     """Heavy ball, `m' = beta * m + g(x)`, `U = -m'`, with `g = grad L` (or minus the force of a field). Exact up to rounding.
 
     The lifted step `(x, m) -> (x', m')` is a bijection of determinant `beta^d` a particle for beta > 0: lifted particles
-    never merge, at any step size.
+    never merge, at any step size. P2 holds where the Hessian is bounded.
 
     Args:
         loss: `(x, data) -> scalar`, or `(x, weight, data)` with `weighted=True`. Or a `Field`.
@@ -46,28 +44,14 @@ def heavy_ball(loss: Callable | Field, *, beta: float = 0.9, weighted: bool = Fa
     References:
         Polyak 1964; Yang et al., arXiv:2510.02670, section 6 (momentum 0.9).
     """
-    beta = _checks.rate(beta, "beta")
-    field = as_field(loss, weighted=weighted)
-    return Rule(_init, bind(_update, field, beta), None if field.at is None else bind(_probe, field, beta))
+    beta = _checks.number(beta, "beta", least=0, below=1)
+    return optimizer(as_field(loss, weighted=weighted), _init, bind(_turn, beta))
 
 
 def _init(x: Tree) -> HeavyBallState:
-    return HeavyBallState(jax.tree.map(jnp.zeros_like, points_of(x)))
+    return HeavyBallState(zeros(x))
 
 
-def _turn(force: Tree, state: HeavyBallState, beta: float) -> tuple[Tree, HeavyBallState]:
-    momentum = jax.tree.map(lambda m, f: beta * m - f, state.momentum, force)  # g = -force
-    return jax.tree.map(jnp.negative, momentum), HeavyBallState(momentum)
-
-
-def _update(field: Field, beta: float, x: Tree, state: HeavyBallState, data: Tree = None, *, key: Key | None = None) -> Update:
-    force, info = field.force(x, data)
-    u, state = _turn(points_of(force), state, beta)
-    return Update(velocity(x, u), state, info)
-
-
-def _probe(
-    field: Field, beta: float, y: Points, y_state: HeavyBallState, x: Tree, state: HeavyBallState, data: Tree = None, *, key: Key | None = None
-) -> Update:
-    v, y_state = _turn(field.at(y, x, data), y_state, beta)  # type: ignore[misc]
-    return Update(v, y_state)
+def _turn(beta: float, g: Tree, state: HeavyBallState, x: Tree) -> tuple[Tree, HeavyBallState]:
+    momentum = add(g, beta, state.momentum)
+    return negative(momentum), HeavyBallState(momentum)

@@ -3,10 +3,10 @@
     python3 benchmarks/laws.py
 
 Every rule of the gallery is checked with 64 draws at each size, in one process; compilation is apart, the median of several
-rounds counts. All laws of a rule are asked in one program, so their cost is one number. Beside it stand a plain loop (the same draws
-one after another, each by a compiled call) and the bound: the program's evaluations of U alone, as many and as wide, without drawing,
-state, comparing or derivatives (each derivative counted as one evaluation). Asked for: 17 rules at N = 64, D = 8, 64 draws in at most
-30 s after compilation on 2 cores.
+rounds counts. All laws of a rule are asked in one program, so their cost is one number. At the first size there stand beside it
+a plain loop (the same draws one after another, each by a compiled call) and the bound: the program's evaluations of U alone, as many
+and as wide, without drawing, state, comparing or derivatives (each derivative counted as one evaluation). Asked for: 17 rules at
+N = 64, D = 8, 64 draws in at most 30 s after compilation on 2 cores.
 """
 
 from __future__ import annotations
@@ -89,23 +89,22 @@ def num_evaluations(n: int, d: int, state_blocks: int, dtype: Any) -> int:
     return variants * ROLL_OUT + 4 * (halve.num_levels(dtype) + 1) + 4 * directions
 
 
-def rows(n: int, d: int, dtype: Any, repeats: int, names: list[str], draws: int) -> list[dict[str, Any]]:
+def rows(n: int, d: int, dtype: Any, repeats: int, names: list[str], draws: int, *, beside: bool) -> list[dict[str, Any]]:
     x, batch = start(n, d, dtype)
     found, key = [], jax.random.key(1)
     for name in names:
         rule, takes_data = RULES[name]
         data = batch if takes_data else None
         check: Callable = functools.partial(eq.check, rule, x, data=data, key=key)
-        report = check(num_draws=draws)
-        blocks = len(jax.tree.leaves(lifted.parts(x, rule.init(x))))
-        count = num_evaluations(n, d, blocks, dtype)
-        lanes = jnp.broadcast_to(x, (-(-count * draws // 256), 256, n, d))
-        calls = {
-            "check": lambda check=check: check(num_draws=draws),
-            "plain loop": lambda check=check: [check(num_draws=1) for _ in range(max(1, draws // 8))],
-            "bound": lambda rule=rule, lanes=lanes, data=data: evaluations(rule, lanes, data, key),
-        }
+        calls = {"check": lambda check=check: check(num_draws=draws)}
+        if beside:
+            blocks = len(jax.tree.leaves(lifted.parts(x, rule.init(x))))
+            count = num_evaluations(n, d, blocks, dtype)
+            lanes = jnp.broadcast_to(x, (-(-count * draws // 256), 256, n, d))
+            calls["plain loop"] = lambda check=check: [check(num_draws=1) for _ in range(draws // 8)]
+            calls["bound"] = lambda rule=rule, lanes=lanes, data=data: evaluations(rule, lanes, data, key)
         times = common.interleaved(calls, repeats)
+        report = check(num_draws=draws)
         verdicts = {law: one.verdict for law, one in report.laws.items()}
         found.append(
             {
@@ -115,9 +114,12 @@ def rows(n: int, d: int, dtype: Any, repeats: int, names: list[str], draws: int)
                 "tolerance": report.laws["P1"].tolerance,
                 "K >=": report.laws["P2-K"].bound,
                 "seconds": times["check"]["median"],
-                "plain loop": times["plain loop"]["median"] * draws / max(1, draws // 8),
-                "bound: U alone": times["bound"]["median"],
-                "evaluations": count * draws,
+                **(
+                    {"plain loop": 8 * times["plain loop"]["median"], "bound: U alone": times["bound"]["median"], "evaluations": count * draws}
+                    if beside
+                    else {}
+                ),
+                "first call": times["check"]["first"],
                 "verdicts": verdicts,
                 "errors": {law: [one.error, one.tolerance] for law, one in report.laws.items()},
             }
@@ -134,10 +136,12 @@ def main() -> None:
         for dtype in ("float32",) if options.quick else ("float32", "float64"):
             with jax.enable_x64(dtype == "float64"):
                 began = time.perf_counter()
-                found = rows(n, d, jnp.dtype(dtype), options.repeats, names, draws)
+                found = rows(n, d, jnp.dtype(dtype), options.repeats, names, draws, beside=(n, d) == SIZES[0])
                 whole = time.perf_counter() - began
             total = float(np.sum([row["seconds"] for row in found]))
-            title = f"N = {n}, D = {d}, {dtype}: {len(found)} rules in {total:.2f} s after compilation ({whole:.0f} s with it and the other columns)"
+            title = (
+                f"N = {n}, D = {d}, {dtype}: {len(found)} rules in {total:.2f} s after compilation ({whole:.0f} s with it, all rounds and columns)"
+            )
             common.table(title, [{key: value for key, value in row.items() if not isinstance(value, dict)} for row in found])
             result["rows"][f"{n}x{d} {dtype}"] = found
             result[f"seconds, {n}x{d} {dtype}"] = total

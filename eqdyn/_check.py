@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,10 +16,11 @@ from eqdyn._ask import draws as _draws
 from eqdyn._ask.ask import Asked, Lifted, ask
 from eqdyn._types import Key, Tree
 from eqdyn._verdicts import Law, Replay, Report
+from eqdyn.field import TILE_BYTES
 from eqdyn.laws import LAWS, LIFTED, Residual, Told
 from eqdyn.rule import Rule
 
-_DRAW_BYTES = 2**30  # what the draws that run side by side may take
+_LANE_BYTES = 2**30  # what the evaluations of U that run side by side may take
 _PROGRAMS = 32  # rules whose compiled program is kept
 _BLUNT = 0.1  # a tolerance above this tells nothing
 
@@ -50,7 +51,8 @@ def check(
     draws, up to a tolerance measured from what one rounding of the input does; "not refuted" is said of P2 and P3, which speak of
     all configurations. P2 without a declared K is "unresolved", with a lower bound. A jump is told from a slope by halving a
     segment 14 times (float32; float64: 31 times): a slope that only ends below that looks like a jump, a kink that no draw meets
-    is not seen.
+    is not seen, and a rate that grows slower than |x|^-0.4 passes. Derivatives are those that JAX gives; rounding is that of x's dtype,
+    so a rule that works in a coarser one inside looks like one that jumps.
 
     Args:
         rule: the update rule.
@@ -96,10 +98,15 @@ def check(
     if K is not None:
         _checks.step_size(K, "K")
     data = _checks.batch(data)
+    _checks.state_like(state, lambda: jax.eval_shape(rule.init, x))
     _checks.moved_like(jax.eval_shape(lambda x: rule.update(x, rule.init(x), data, key=key).u, x), x)
     asked = groups.resolve(group, x)
     dtype = jnp.result_type(*jax.tree.leaves(x))
     numbers = tuple(jnp.asarray(jnp.nan if value is None else value, dtype) for value in (eta, K))
+    for name, value, cast in zip(("eta", "K"), (eta, K), numbers, strict=True):
+        if value is not None and not (0 < float(cast) < math.inf):
+            msg = f"{name}: got {value}; expected a number that {dtype} can hold; write x.astype('float64'), with jax_enable_x64 on."
+            raise ValueError(msg)
     told = Told(eta is not None, K is not None)
     found = {}
     for name, one in asked.items():
@@ -108,7 +115,7 @@ def check(
             raise ValueError(msg)
         run = functools.partial(_residuals, rule, one, x, state, data, key, numbers, num_draws)
         for law, residual in run(np.arange(num_draws)).items():
-            found[law.name if len(asked) == 1 else f"{name}: {law.name}"] = _verdict(law, residual, told, run, one, x, key)
+            found[f"{name}: {law.name}" if isinstance(group, Mapping) else law.name] = _verdict(law, residual, told, run, one, x, key)
     return Report(found, num_draws, str(dtype))
 
 
@@ -145,14 +152,15 @@ def _residuals(
     rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key, numbers: tuple, num_draws: int, indices: np.ndarray
 ) -> dict[laws.Law, Residual]:
     """The residuals of each law at the draws `indices`, as many side by side as fit the budget."""
-    width = int(np.clip(_DRAW_BYTES // _bytes(group, x, data), 1, num_draws))
+    lanes = max(1, _LANE_BYTES // _bytes(group, x, data))
+    width = int(np.clip(lanes // _draws.num_variants(group.size), 1, num_draws))
     eta, K = (float(value) for value in numbers)
     parts: dict[laws.Law, list[Residual]] = {law: [] for law in LAWS}
     for start in range(0, len(indices), width):
         # the last part is filled up, so that all parts run in one program
         block = np.resize(indices[start : start + width], width)
         draws = _drawn(group, x, key, jnp.asarray(block))
-        asked, lifted = _asked(rule, group, state, draws, data)
+        asked, lifted = _asked(rule, group, max(1, lanes // width), state, draws, data)
         on_device = _compared(group, draws, asked, *numbers)
         for law in LAWS:
             parts[law].append(laws.lifted_residual(lifted, group.dim, eta, K, width) if law is LIFTED else on_device[law.name])
@@ -163,10 +171,11 @@ def _residuals(
 
 
 def _bytes(group: Any, x: Tree, data: Tree) -> int:
-    """What one draw may take: some hundred copies of x, and tables of all pairs and of particles against the batch."""
+    """What one evaluation of U and its derivative may take: copies of x, a tile of all pairs, particles against the batch."""
     size = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(x))
     examples = max((leaf.shape[0] for leaf in jax.tree.leaves(data) if leaf.ndim), default=0)
-    return 128 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(x)) + 32 * size * group.size * (group.size + examples)
+    all_pairs = 2 * min(4 * group.size**2 * group.dim * size, TILE_BYTES)
+    return 16 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(x)) + all_pairs + 8 * size * group.size * examples
 
 
 # The first and last of these know no rule: they are compiled once for a shape.
@@ -177,18 +186,18 @@ def _drawn(group: Any, x: Tree, key: Key, indices: jax.Array) -> _draws.Draw:
     return jax.vmap(lambda index: _draws.draw(group, x, key, index))(indices)
 
 
-def _asked(rule: Rule, group: Any, state: Tree, draws: _draws.Draw, data: Tree) -> tuple[Asked, Lifted | None]:
+def _asked(rule: Rule, group: Any, lanes: int, state: Tree, draws: _draws.Draw, data: Tree) -> tuple[Asked, Lifted | None]:
     try:
-        return _program(rule, group, True)(state, draws, data)  # noqa: FBT003
+        return _program(rule, group, True, lanes)(state, draws, data)  # noqa: FBT003
     except (TypeError, ValueError, NotImplementedError):
         # a rule without derivatives (a callback, say) is held against all else; any other trouble shows again
-        return _program(rule, group, False)(state, draws, data)  # noqa: FBT003
+        return _program(rule, group, False, lanes)(state, draws, data)  # noqa: FBT003
 
 
 @functools.lru_cache(maxsize=_PROGRAMS)
-def _program(rule: Rule, group: Any, differentiable: bool) -> Callable:
+def _program(rule: Rule, group: Any, differentiable: bool, lanes: int) -> Callable:
     """The compiled questions to a rule; the oldest are let go, since a process can hold some hundred such programs only."""
-    return jax.jit(lambda state, draws, data: jax.vmap(lambda draw: ask(rule, group, differentiable, state, draw, data))(draws))
+    return jax.jit(lambda state, draws, data: jax.vmap(lambda draw: ask(rule, group, differentiable, lanes, state, draw, data))(draws))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -202,7 +211,7 @@ def _compared(group: Any, draws: _draws.Draw, asked: Asked, eta: jax.Array, K: j
 
 def _verdict(law: laws.Law, found: Residual, told: Told, run: Callable, group: Any, x: Tree, key: Key) -> Law:
     errors, tolerances, bounds = (np.asarray(column) for column in found)
-    known = np.isfinite(errors) & ~np.isnan(tolerances)
+    known = ~np.isnan(errors) & np.isfinite(tolerances)
     excess = np.where(known, errors / np.maximum(tolerances, np.finfo(np.float64).tiny), -1.0)
     worst = int(np.argmax(excess))
     verdict = law.verdict(bool(excess[worst] > 1), told)

@@ -103,7 +103,7 @@ def configuration(x: Any, name: str = "x") -> Tree:
     if not leaves:
         msg = f"{name}: got {type(x).__name__} without arrays; expected an array (n, d), eq.Weighted, or a tree of parameters."
         raise TypeError(msg)
-    return jax.tree_util.tree_map_with_path(lambda path, leaf: floating(leaf, f"{name}[{path_name(path)}]"), x)
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: floating(leaf, f"{name}[{path_name(path)}]" if path else name), x)
 
 
 def step_size(eta: Any, name: str = "eta", *, lanes: int | None = None) -> None:
@@ -206,3 +206,17 @@ def hashable(value: Any, name: str) -> None:
     except TypeError as error:
         msg = f"{name}: got one that cannot be compared ({error}); expected functions with hashable hyperparameters; write eq.bind(update, ...)."
         raise TypeError(msg) from None
+
+
+def state_like(state: Tree, init: Any) -> None:
+    """A given state has the structure and shapes of a fresh one."""
+    if state is None:
+        return
+
+    def form(tree: Tree) -> tuple[Any, list[tuple[int, ...]]]:
+        return jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+
+    got, expected = form(state), form(init())
+    if got != expected:
+        msg = f"state: got {got[0]} of shapes {got[1]}; expected {expected[0]} of shapes {expected[1]}, as rule.init(x) gives; write state=None."
+        raise ValueError(msg)

@@ -6,6 +6,7 @@ import html
 import importlib
 import inspect
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -50,6 +51,9 @@ def as_rule(found: Any, target: str) -> Rule:
     # a builtin that does not tell is taken as a function of x
     takes_x = open_ones is None or any(p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in open_ones)
     made = found if takes_x else found()
+    if not callable(made) and not isinstance(made, Rule):
+        msg = f"{target}: got a function without arguments that makes {type(made).__name__}; expected one that makes an eq.Rule."
+        raise TypeError(msg)
     return made if isinstance(made, Rule) else from_function(made)
 
 
@@ -81,10 +85,15 @@ def check_command(
     return report
 
 
+def _number(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write(out: Path, target: str, report: Report) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    flat = {f"{law}/{name}": value for law, row in report.to_dict().items() for name, value in row.items()}
+    flat = {f"{law}/{name}": _number(value) for law, row in report.to_dict().items() for name, value in row.items()}
     facts = {"rule": target, "holds": report.holds, "num_draws": report.num_draws, "dtype": report.dtype, "jax": jax.__version__}
-    (out / "summary.json").write_text(json.dumps(facts | flat, indent=1) + "\n")
+    (out / "summary.json").write_text(json.dumps(facts | flat, indent=1, allow_nan=False) + "\n")
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(target)}</title><h1>{html.escape(target)}</h1>{report._repr_html_()}\n"
     (out / "laws.html").write_text(page)

@@ -100,17 +100,21 @@ def _check(arguments: argparse.Namespace) -> int:
             float64=a.float64, out=a.out,
         )  # fmt: skip
     except (TypeError, ValueError, MemoryError) as error:  # of the arguments, or of the rule itself
-        raise UsageError(str(error).strip().splitlines()[0]) from error
+        raise UsageError(_first_line(error)) from error
     except Exception as error:  # the rule is the user's: whatever it raises is said in a line
         last = traceback.extract_tb(error.__traceback__)[-1]
-        msg = f"{a.target} raised {type(error).__name__}: {str(error).strip().splitlines()[0]} ({last.filename}, line {last.lineno})."
+        msg = f"{a.target} raised {_first_line(error)} ({last.filename}, line {last.lineno})."
         raise UsageError(msg) from error
     return 0 if report.holds else 1
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _seed(seed: int) -> int:
-    if seed < 0:
-        msg = f"--seed: got {seed}; expected a whole number >= 0."
+    if not 0 <= seed < 2**32:
+        msg = f"--seed: got {seed}; expected a whole number >= 0, below 2^32."
         raise UsageError(msg)
     return seed
 

@@ -146,6 +146,9 @@ def resolve(group: Any, x: Tree) -> dict[str, Any]:
     if group is None:
         return {"particles": rows(x)}
     groups = dict(group) if isinstance(group, Mapping) else {"particles": group}
+    if not groups:
+        msg = "group: got an empty dict; expected at least one Group; write {'hidden': eq.groups.from_axes(params, axes)}."
+        raise ValueError(msg)
     for name, one in groups.items():
         if not isinstance(one, (Group, Rows)):
             msg = f"group[{name!r}]: got {type(one).__name__}; expected a Group; write eq.groups.from_axes(params, axes)."

@@ -9,7 +9,7 @@ from tables import LOSS, WEIGHTED, batch, start, wells
 import eqdyn as eq
 
 X, KEY, DATA = start(jnp.float64), jax.random.key(0), batch(jnp.float64)
-RULE, MEAN = eq.rules.gradient(LOSS), eq.rules.consensus()
+RULE, MEAN, HEAVY = eq.rules.gradient(LOSS), eq.rules.consensus(), eq.rules.heavy_ball(LOSS)
 TREE = {"w": X, "b": jnp.zeros(3)}
 SHAPE = eq.shapes.circle(10, key=KEY)
 
@@ -149,6 +149,10 @@ CASES = {
     "check: a group of another tree": (lambda: eq.check(eq.rules.from_function(lambda p: p), {"w": X[:5]}, group=eq.groups.from_axes(TREE, {"w": 0}), key=KEY), ValueError, "expected"),
     "check: weights of zero": (lambda: eq.check(MEAN, eq.Weighted(X, jnp.zeros(len(X))), key=KEY), ValueError, "weights > 0"),
     "check: cannot be compared": (lambda: eq.check(eq.Rule(MEAN.init, eq.bind(MEAN.update, [1])), X, key=KEY), TypeError, "eq.bind"),
+    "check: no groups": (lambda: eq.check(MEAN, X, group={}, key=KEY), ValueError, "empty dict"),
+    "check: a K that vanishes": (lambda: eq.check(MEAN, X.astype(jnp.float32), K=1e-60, key=KEY), ValueError, "float32 can hold"),
+    "check: a state of another rule": (lambda: eq.check(eq.rules.adam(LOSS), X, (), data=DATA, key=KEY), ValueError, r"as rule.init\(x\) gives"),
+    "check: a state of other particles": (lambda: eq.check(HEAVY, X, HEAVY.init(X[:5]), data=DATA, key=KEY), ValueError, r"shapes \[\(5, 3\)\]"),
     "assert_lawful: one particle": (lambda: eq.assert_lawful(MEAN, X[:1]), ValueError, "at least 2"),
     "assert_lawful: no such option": (lambda: eq.assert_lawful(MEAN, X, etas=1.0), TypeError, "etas"),
     "step: a rule of another shape": (lambda: eq.step(eq.rules.from_function(lambda x: x[:1]), X, (), 0.1), ValueError, "that of x"),

@@ -100,8 +100,8 @@ def _without_state(fold_rate):
 
 
 def _same_answer(real):
-    def mutant(force, group, draw, x, state):
-        halvings, _ = real(force, group, draw, x, state)
+    def mutant(force, group, lanes, draw, x, state):
+        halvings, _ = real(force, group, lanes, draw, x, state)
         return halvings, eq.Update(-(1 + 0.3 * (_fickle.calls - 1)) * x, ()).u
 
     return mutant
@@ -123,7 +123,7 @@ MUTANTS = {
     "weights are not looked at": (ask, "_leak", lambda real: lambda x, u: jnp.zeros(()), "leak"),
     "folds by the sign of the determinant alone": (lifting, "fold_rate", _parity_only, "past the fold"),
     "the state is left out of the lifted map": (lifting, "fold_rate", _without_state, "momentum"),
-    "the given state is not permuted": (ask, "map_matching", lambda real: lambda function, x, state: state, "state"),
+    "the given state is not permuted": (ask, "_follow", lambda real: lambda group, x, state, order: state, "state"),
     "U is asked once only": (halve, "halvings", _same_answer, "second look"),
     "a bound that is twice too large": (properties, "per", lambda real: lambda a, b: 2 * real(a, b), "right K"),
     "excess is no failure": (_check, "_verdict", lambda real: lambda law, *a: real(law._replace(verdict=_always("holds")), *a), "short K"),

@@ -155,6 +155,8 @@ def swarm(x): return x.mean(0) - x
 def hasty(x): return jnp.roll(x, 1, axis=0) - x
 def wrong(x): return x.nothing
 def shape(x): return x[:1]
+def silent(x): raise NotImplementedError
+def array(): return jnp.ones(3)
 number = 3
 x = eq.shapes.circle(16, key=__import__("jax").random.key(0)).points
 """
@@ -181,6 +183,8 @@ def own(tmp_path):
         ["check", "mine:number"],
         ["check", "mine:wrong"],
         ["check", "mine:shape"],
+        ["check", "mine:silent"],
+        ["check", "mine:array"],
         ["check", "mine:rule", "--num", "1"],
         ["check", "mine:rule", "--eta", "-1"],
         ["check", "mine:rule", "--K", "nan"],

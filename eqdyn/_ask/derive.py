@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from eqdyn._ask.draws import Draw
-from eqdyn._ask.lifted import lifted_rows, with_lifted
+from eqdyn._ask.lifted import in_batches, lifted_rows, with_lifted
 from eqdyn._types import Points, Scalar, Tree
 from eqdyn.measure.equivariance import one_rounding
 
@@ -46,7 +46,7 @@ class Lifted(NamedTuple):
     response: jax.Array
 
 
-def jacobian(force: Any, group: Any, draw: Draw, x: Tree, state: Tree) -> tuple[Jacobian, Lifted | None]:
+def jacobian(force: Any, group: Any, lanes: int, draw: Draw, x: Tree, state: Tree) -> tuple[Jacobian, Lifted | None]:
     rows = lifted_rows(group, x, state)
     width, d = rows.shape[1], group.dim
     i, j = draw.perm[0], draw.perm[1]
@@ -65,7 +65,7 @@ def jacobian(force: Any, group: Any, draw: Draw, x: Tree, state: Tree) -> tuple[
         return u, lifted_rows(group, x, after)[:, d:]
 
     def at(rows: Points) -> tuple[tuple, jax.Array]:
-        du, ds = jax.vmap(lambda along: jax.jvp(respond, (rows,), (along,))[1])(jnp.concatenate([apart, together]))
+        du, ds = in_batches(lambda along: jax.jvp(respond, (rows,), (along,))[1], jnp.concatenate([apart, together]), lanes)
         du_rows = jax.vmap(group.particles)(du)[: len(apart)]
         first, second = du_rows[:k, i], -du_rows[:k, j]
         others = jnp.max(jnp.abs(du_rows[:k].at[:, i].set(0).at[:, j].set(0)), initial=0)
@@ -77,7 +77,8 @@ def jacobian(force: Any, group: Any, draw: Draw, x: Tree, state: Tree) -> tuple[
 
     step = 1e-3 * jnp.std(rows[:, :d]) * jax.random.normal(draw.key, (d,), rows.dtype)
     aside = jnp.zeros_like(rows).at[i, :d].set(step).at[j, :d].set(-step)
-    (first, second, others, du, swap, lipschitz), response = jax.vmap(at)(jnp.stack([rows, one_rounding(rows), rows + aside, rows - aside]))
+    places = jnp.stack([rows, one_rounding(rows), rows + aside, rows - aside])
+    (first, second, others, du, swap, lipschitz), response = jax.lax.map(at, places)
     turn = jnp.max(jnp.abs(du[2] - du[3]))
     return Jacobian(directions[:k, :d], first, second, others, turn, swap, lipschitz), Lifted(response[:2]) if whole else None
 

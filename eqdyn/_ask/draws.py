@@ -12,7 +12,7 @@ from eqdyn.measure.equivariance import one_rounding
 
 NUM_PAIRS = 4  # random pairs that a draw looks at, at most
 # the variants of a drawn configuration, by number
-AT, PERMUTED, SHAKEN, UP, NEAR, TWINS, SWAPPED = range(7)  # SWAPPED and those after it: NEAR with one pair exchanged each
+AT, PERMUTED, SHAKEN, UP, NEAR, NEAR_SHAKEN, TWINS, SWAPPED = range(8)  # SWAPPED and those after it: NEAR with one pair exchanged each
 
 
 class Draw(NamedTuple):
@@ -47,6 +47,10 @@ def swap(num: int, pair: jax.Array) -> jax.Array:
     return same.at[pair[0]].set(pair[1]).at[pair[1]].set(pair[0])
 
 
+def num_variants(num: int) -> int:
+    return SWAPPED + min(NUM_PAIRS, num // 2)
+
+
 def variants(group: Any, draw: Draw) -> tuple[Tree, jax.Array]:
     """The configurations that the rule is asked at, leaves `(num_variants, ...)`, and the order in which each has taken the
     particles of the draw, `(num_variants, n)`; the state follows that order.
@@ -56,6 +60,7 @@ def variants(group: Any, draw: Draw) -> tuple[Tree, jax.Array]:
         SHAKEN    each coordinate moved by one rounding, up or down
         UP        each coordinate moved up by one rounding
         NEAR      particle perm[1] put next to particle perm[0], at a hundredth of their distance: there K is a local matter
+        NEAR_SHAKEN  the same, each coordinate moved by one rounding
         TWINS     particle perm[1] (and perm[2] of four or more) made a copy of particle perm[0], weight included
         SWAPPED   NEAR with the first pair exchanged, then the second, ...
     """
@@ -68,7 +73,7 @@ def variants(group: Any, draw: Draw) -> tuple[Tree, jax.Array]:
     twins = twins.at[perm[2]].set(i) if num > 3 else twins
     swaps = [swap(num, pair) for pair in pairs(draw)]
     up = jax.tree.map(lambda a: a * (1 + jnp.finfo(a.dtype).eps), draw.x)
-    bases = [draw.x, draw.x, one_rounding(draw.x), up, near, draw.x, *[near for _ in swaps]]
-    orders = jnp.stack([same, perm, same, same, same, twins, *swaps])
+    bases = [draw.x, draw.x, one_rounding(draw.x), up, near, one_rounding(near), draw.x, *[near for _ in swaps]]
+    orders = jnp.stack([same, perm, same, same, same, same, twins, *swaps])
     taken = jax.vmap(group.permute)(jax.tree.map(lambda *leaves: jnp.stack(leaves), *bases), orders)
     return taken, orders

@@ -11,7 +11,7 @@ import numpy as np
 
 from eqdyn._ask import draws
 from eqdyn._ask.draws import Draw
-from eqdyn._ask.lifted import largest_row, lifted_rows, norm, with_lifted
+from eqdyn._ask.lifted import in_batches, largest_row, lifted_rows, norm, with_lifted
 from eqdyn._types import Points, Scalar, Tree
 
 
@@ -40,7 +40,7 @@ def num_levels(dtype: Any) -> int:
     return round(-0.6 * math.log2(float(jnp.finfo(dtype).eps)))
 
 
-def halvings(force: Any, group: Any, draw: Draw, x: Tree, state: Tree) -> tuple[Halvings, Tree]:
+def halvings(force: Any, group: Any, lanes: int, draw: Draw, x: Tree, state: Tree) -> tuple[Halvings, Tree]:
     """Both halvings in one loop; U at X itself, asked anew, comes with them."""
     rows, num = lifted_rows(group, x, state), group.size
     blocks = rows.reshape(num, -1, group.dim)
@@ -68,7 +68,7 @@ def halvings(force: Any, group: Any, draw: Draw, x: Tree, state: Tree) -> tuple[
         first = half == 1  # half: the length of what the new points cut off
         later = jnp.stack([a + half, a + half, c + half / 2, c + 3 * half / 2])
         taus = jnp.where(first, jnp.asarray([0, 1, 0.5, 1], rows.dtype), later)
-        answers = jax.vmap(at)(along, taus)
+        answers = in_batches(lambda point: at(*point), (along, taus), lanes)
         new = [jax.tree.map(lambda leaf, i=i: leaf[i], answers) for i in range(4)]
         low, high = distance(ua, new[0]), distance(new[0], ub)
         right = high[0] > low[0]

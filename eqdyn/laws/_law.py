@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from eqdyn import geometry
 from eqdyn._ask.ask import Asked
-from eqdyn._ask.draws import AT, SHAKEN, UP, Draw
-from eqdyn._types import Scalar
+from eqdyn._ask.draws import AT, NEAR, NEAR_SHAKEN, SHAKEN, UP, Draw
+from eqdyn._types import Points, Scalar
 from eqdyn.geometry import PairConstants
 from eqdyn.measure.equivariance import margin
 
@@ -65,8 +65,8 @@ class Facts(NamedTuple):
         constants: the pair constants at the draw.
         half, most: the eta asked for, or 0.5 and 0.99 of `1/K_pair`.
         K: as declared; NaN if not.
-        noise: what rounding may do to a component of U, at most.
-        norm: of U, its largest component.
+        noise, norm: what rounding may do to a component of U, at most; the largest component.
+        near_noise, near_norm: the same at NEAR, where U may be much larger.
         shared: residuals that several laws contain, by name.
     """
 
@@ -78,6 +78,8 @@ class Facts(NamedTuple):
     K: Scalar
     noise: Scalar
     norm: Scalar
+    near_noise: Scalar
+    near_norm: Scalar
     shared: dict[str, Residual]
 
 
@@ -88,9 +90,13 @@ def facts(group: Any, draw: Draw, asked: Asked, eta: Scalar, K: Scalar) -> Facts
     usable = jnp.isfinite(found.k_pair) & (found.k_pair > 0)
     inverse = jnp.where(usable, 1 / jnp.where(usable, found.k_pair, 1), 1)
     half, most = (jnp.where(jnp.isnan(eta), share * inverse, eta) for share in (0.5, 0.99))
-    change, norm = jnp.max(jnp.abs(asked.u[SHAKEN : UP + 1] - u[None])), jnp.max(jnp.abs(u))
-    noise = margin(group.size) * (change + jnp.finfo(u.dtype).eps * norm)
-    return Facts(draw, asked, found, half, most, K, noise, norm, {})
+
+    def rounding(shaken: Points, u: Points) -> tuple[Scalar, Scalar]:
+        change, norm = jnp.max(jnp.abs(shaken - u[None])), jnp.max(jnp.abs(u))
+        return margin(group.size) * (change + jnp.finfo(u.dtype).eps * norm), norm
+
+    near = rounding(asked.u[NEAR_SHAKEN : NEAR_SHAKEN + 1], asked.u[NEAR])
+    return Facts(draw, asked, found, half, most, K, *rounding(asked.u[SHAKEN : UP + 1], u), *near, {})
 
 
 def per(amount: jax.Array, scale: jax.Array) -> jax.Array:
@@ -99,7 +105,9 @@ def per(amount: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def worst(*residuals: Residual) -> Residual:
-    """The residual that exceeds its tolerance most, of one draw; NaN wins."""
+    """The residual that exceeds its tolerance most, of one draw; NaN wins where none exceeds it."""
     errors, tolerances = (jnp.concatenate([jnp.ravel(jnp.asarray(r[k])) for r in residuals]) for k in (0, 1))
-    at = jnp.argmax(errors / tolerances)
+    ratio = errors / tolerances
+    told = jnp.where(jnp.isnan(ratio), -1, ratio)
+    at = jnp.where(jnp.any(jnp.isnan(ratio)) & (jnp.max(told) <= 1), jnp.argmax(ratio), jnp.argmax(told))
     return Residual(errors[at], tolerances[at])

@@ -32,14 +32,16 @@ def _jacobian(group: Any, found: Jacobian, facts: Facts) -> list[Residual]:
     noise = margin(group.size) * (change + eps * found.lipschitz[0])
     apart = jnp.maximum(jnp.max(jnp.abs(first - second)), found.others[0])
     parts = [Residual(per(jnp.maximum(apart - found.turn, 0), found.lipschitz[0]), per(noise, found.lipschitz[0]) + EPS * eps)]
-    T = (first + second) / 2
+    T = jnp.where(jnp.isfinite(first + second), (first + second) / 2, 0)
     K = jnp.where(jnp.isnan(facts.K), found.swap[0], facts.K)
     for eta in (facts.half, facts.most):
         values = jnp.linalg.svd(found.frame + eta * T, compute_uv=False)
         outside = jnp.maximum(jnp.max(values) - (1 + eta * K), 1 - eta * K - jnp.min(values))
         room = eta * noise * T.size**0.5 + EPS * eps * (1 + eta * K) * T.shape[1] ** 0.5
         parts.append(Residual(jnp.maximum(outside - eta * found.turn * T.size**0.5, 0), room))
-    return parts
+    # where JAX knows no derivative (a norm at 0, say) there is nothing to hold it against
+    known = jnp.isfinite(found.lipschitz[0]) & jnp.isfinite(found.turn)
+    return [Residual(jnp.where(known, part.error, 0), jnp.where(known, part.tolerance, EPS * eps)) for part in parts]
 
 
 def _theorem2(group: Any, facts: Facts) -> Residual:

@@ -19,20 +19,39 @@ def fold_rate(response: np.ndarray, dim: int, eps: float) -> tuple[float, float]
 
         det J(eta) = det(S_s) det(I + eta T),      T = V_x - V_s S_s^-1 S_x
 
-    so it vanishes where T has the real eigenvalue -b. Heavy ball, Adam: T = 0. Gradient descent: T is the swap curvature.
+    so it vanishes where T has the real eigenvalue -b. Heavy ball, Adam: T = 0. Gradient descent: T is the swap curvature. Where S_s
+    is singular, b is an eigenvalue of the pencil: `det [[V_x + b I, V_s], [S_x, S_s]] = 0`.
     """
-    T, scale = response[:dim, :dim].T, float(np.linalg.norm(response[:dim, :dim], 2))
-    if len(response) > dim:
-        v_s, s_x, s_s = response[dim:, :dim].T, response[:dim, dim:].T, response[dim:, dim:].T
+    M = response.T
+    # a coordinate of the state that nothing reads belongs to no particle
+    read = np.append(np.ones(dim, bool), np.abs(M[:, dim:]).max(axis=0) > 0)
+    M = M[read][:, read]
+    v_x, v_s, s_x, s_s = M[:dim, :dim], M[:dim, dim:], M[dim:, :dim], M[dim:, dim:]
+    scale = float(np.linalg.norm(v_x, 2))
+    if not len(s_s):
+        T = v_x
+    else:
         unit = np.abs(s_x).max(axis=1)  # second moments have another unit than first ones
         unit = np.where(unit > 0, unit, 1)
         s_x, s_s, v_s = s_x / unit[:, None], s_s * (unit[None] / unit[:, None]), v_s * unit[None]
-        # least squares: a state that is forgotten at once belongs to no particle
-        correction = v_s @ np.linalg.lstsq(s_s, s_x, rcond=None)[0]
-        T, scale = T - correction, scale + float(np.linalg.norm(correction, 2))
+        values = np.linalg.svd(s_s, compute_uv=False)
+        if values[-1] <= _ROUNDING * len(s_s) * eps * values[0]:
+            return _pencil(np.block([[v_x, v_s], [s_x, s_s]]), dim, eps)
+        correction = v_s @ np.linalg.solve(s_s, s_x)
+        T, scale = v_x - correction, scale + float(np.linalg.norm(correction, 2))
     values = np.linalg.eigvals(T)
     real = values.real[np.abs(values.imag) <= np.sqrt(eps) * np.linalg.norm(T, 2)]
     return float(max(0.0, -real.min(initial=0.0))), scale
+
+
+def _pencil(M: np.ndarray, dim: int, eps: float) -> tuple[float, float]:
+    from scipy.linalg import eigvals
+
+    scale = float(np.linalg.norm(M, 2))
+    values = eigvals(M, -np.diag(np.arange(len(M)) < dim).astype(M.dtype))
+    values = values[np.isfinite(values) & (np.abs(values) < scale / np.sqrt(eps))]
+    real = values.real[np.abs(values.imag) <= np.sqrt(eps) * scale]
+    return float(real.max(initial=0.0)), scale
 
 
 def lifted_residual(found: Lifted | None, dim: int, eta: float, K: float, num_draws: int) -> Residual:

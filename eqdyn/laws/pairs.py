@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from eqdyn import geometry
 from eqdyn._ask.draws import AT, NEAR
 from eqdyn._ask.draws import pairs as random_pairs
+from eqdyn._ask.lifted import lengths
 from eqdyn._types import Points, Scalar
 from eqdyn.laws._law import EPS, Facts, Law, Residual, per, worst
 
@@ -39,39 +40,49 @@ def _lemma1(group: Any, facts: Facts) -> Residual:
 # --- lemmas 2, 4 and 5: pairs near and far, and U with one of them exchanged ------------------------------------------------
 
 
+def alike(facts: Facts, pairs: jax.Array) -> jax.Array:
+    """Whether the two have one weight: a declared K speaks of fixed weights, and an exchange of others changes them."""
+    return facts.asked.weight[pairs[..., 0]] == facts.asked.weight[pairs[..., 1]]
+
+
 class _Pairs(NamedTuple):
-    """The random pairs at NEAR: distance, `x_i - x_j`, `U_i - U_j`; `sqrt2_d` is `|X - PX|` of their swap; what rounding does to |dU|."""
+    """The random pairs at NEAR: distance, `x_i - x_j`, `U_i - U_j`; `sqrt2_d` is `|X - PX|` of their swap; what rounding does to |dU|;
+    the K that bounds them, infinite where the declared one says nothing.
+    """
 
     distance: jax.Array
     dx: Points
     du: Points
     sqrt2_d: jax.Array
     noise: Scalar
+    declared: jax.Array
 
 
 def _near(group: Any, facts: Facts) -> _Pairs:
     two = random_pairs(facts.draw)
     dx, du = (rows[two[:, 0]] - rows[two[:, 1]] for rows in (facts.asked.x[NEAR], facts.asked.u[NEAR]))
-    d = jnp.linalg.norm(dx, axis=1)
-    return _Pairs(d, dx, du, jnp.sqrt(jnp.asarray(2, d.dtype)) * d, facts.noise * jnp.sqrt(jnp.asarray(group.dim, d.dtype)))
+    d = lengths(dx)
+    sqrt2, root = (jnp.sqrt(jnp.asarray(count, d.dtype)) for count in (2, group.dim))
+    return _Pairs(d, dx, du, sqrt2 * d, facts.near_noise * root, jnp.where(alike(facts, two), facts.K, jnp.inf))
 
 
 def _beyond_declared(group: Any, facts: Facts) -> Residual:
     """A declared K must cover every pair of the draw, not only those looked at."""
     x, (i, j) = facts.asked.x[AT], facts.constants.k_pair_at
-    d, eps = jnp.linalg.norm(x[i] - x[j]), jnp.finfo(x.dtype).eps
-    over = jnp.where(jnp.isnan(facts.K), 0, jnp.maximum(facts.constants.k_pair / facts.K - 1, 0))
+    d, eps = lengths((x[i] - x[j])[None])[0], jnp.finfo(x.dtype).eps
+    silent = jnp.isnan(facts.K) | ~alike(facts, facts.constants.k_pair_at)
+    over = jnp.where(silent, 0, jnp.maximum(facts.constants.k_pair / facts.K - 1, 0))
     noise = facts.noise * jnp.sqrt(jnp.asarray(group.dim, x.dtype))
-    return Residual(over, jnp.where(jnp.isnan(facts.K) | (d == 0), 0, per(noise, d * facts.K)) + EPS * eps)
+    return Residual(over, jnp.where(silent | (d == 0), 0, per(noise, d * facts.K)) + EPS * eps)
 
 
 def _lemma2(group: Any, facts: Facts) -> Residual:
     at = _near(group, facts)
     # |U(X) - U(PX)| / |X - PX|: the constant that lemma 4 uses, taken without P1
-    K = jnp.where(jnp.isnan(facts.K), per(facts.asked.swaps.change, at.sqrt2_d), facts.K)
+    K = jnp.where(jnp.isnan(facts.K), per(facts.asked.swaps.change, at.sqrt2_d), at.declared)
     found = [_beyond_declared(group, facts)]
     for eta in (facts.half, facts.most):
-        stretch = per(jnp.linalg.norm(at.dx + eta * at.du, axis=1), at.distance)
+        stretch = per(lengths(at.dx + eta * at.du), at.distance)
         error = jnp.where(at.distance > 0, jnp.maximum(jnp.abs(stretch - 1) - eta * K, 0), 0)
         tolerance = jnp.where(at.distance > 0, per(eta * at.noise, at.distance), 0) + EPS * jnp.finfo(K.dtype).eps
         found.append(Residual(error, tolerance))
@@ -80,23 +91,27 @@ def _lemma2(group: Any, facts: Facts) -> Residual:
 
 def _lemma4(group: Any, facts: Facts) -> Residual:
     at = _near(group, facts)
-    return _no_splitting(group, facts, at, jnp.where(jnp.isnan(facts.K), per(facts.asked.swaps.change, at.sqrt2_d), facts.K))
+    K = jnp.where(jnp.isnan(facts.K), per(facts.asked.swaps.change, at.sqrt2_d), at.declared)
+    return _no_splitting(group, facts, at, K, facts.K)
 
 
 def _lemma5(group: Any, facts: Facts) -> Residual:
     at = _near(group, facts)
-    return _no_splitting(group, facts, at, 2 * jnp.where(jnp.isnan(facts.K), per(facts.asked.swaps.row, at.sqrt2_d), facts.K))
+    K = jnp.where(jnp.isnan(facts.K), per(facts.asked.swaps.row, at.sqrt2_d), at.declared)
+    return _no_splitting(group, facts, at, 2 * K, 2 * facts.K)
 
 
-def _no_splitting(group: Any, facts: Facts, at: _Pairs, K: jax.Array) -> Residual:
-    """|U_i - U_j| <= K |x_i - x_j|, in units of the largest U."""
-    eps, norm = jnp.finfo(at.du.dtype).eps, facts.norm
-    error = jnp.maximum(jnp.linalg.norm(at.du, axis=1) - K * at.distance, 0)
+def _no_splitting(group: Any, facts: Facts, at: _Pairs, K: jax.Array, declared: Scalar) -> Residual:
+    """|U_i - U_j| <= K |x_i - x_j|, in units of the largest U; of the near pairs, and of all with a declared K."""
+    eps = jnp.finfo(at.du.dtype).eps
+    error = per(jnp.where(at.distance > 0, jnp.maximum(lengths(at.du) - K * at.distance, 0), 0), facts.near_norm)
+    near = Residual(error, jnp.full(error.shape, per(at.noise, facts.near_norm) + EPS * eps))
     x, (i, j) = facts.asked.x[AT], facts.constants.k_pair_at
-    declared = jnp.max(jnp.where(jnp.isnan(facts.K), jnp.inf, K))
-    far = jnp.linalg.norm(x[i] - x[j])
-    beyond = jnp.where(far > 0, jnp.maximum(facts.constants.k_pair - declared, 0) * far, 0)
-    return worst(Residual(per(jnp.append(error, beyond), norm), jnp.broadcast_to(per(at.noise, norm) + EPS * eps, (len(error) + 1,))))
+    far = lengths((x[i] - x[j])[None])[0]
+    silent = jnp.isnan(declared) | ~alike(facts, facts.constants.k_pair_at) | (far == 0)
+    beyond = jnp.where(silent, 0, jnp.maximum(facts.constants.k_pair - declared, 0) * far)
+    noise = facts.noise * jnp.sqrt(jnp.asarray(group.dim, x.dtype))
+    return worst(near, Residual(per(beyond, facts.norm), per(noise, facts.norm) + EPS * eps))
 
 
 # --- the merge law ----------------------------------------------------------------------------------------------------------
@@ -114,7 +129,7 @@ class _Approach(NamedTuple):
 def _approach(facts: Facts) -> _Approach:
     x, u, pairs = facts.asked.x[AT], facts.asked.u[AT], looked_at(facts)
     dx, du = (rows[pairs[:, 0]] - rows[pairs[:, 1]] for rows in (x, u))
-    d, rate = jnp.linalg.norm(dx, axis=1), jnp.linalg.norm(du, axis=1)
+    d, rate = lengths(dx), lengths(du)
     some = (d > 0) & (rate > 0)
     d, rate = jnp.where(some, d, 1), jnp.where(some, rate, 1)
     cosine = jnp.sum((dx / d[:, None]) * (du / rate[:, None]), axis=1)  # p / R
@@ -145,14 +160,16 @@ def merged_early(group: Any, facts: Facts) -> Residual:
     x, eps = facts.asked.x[AT], jnp.finfo(facts.asked.x.dtype).eps
     found, reached, unresolved, noise = _closest(group, facts)
     # by more than the rounding of the eta at which the pair is closest; false without a K
-    below = found.eta * facts.K < 1 - noise / found.rate - EPS * eps
+    below = (found.eta * facts.K < 1 - noise / found.rate - EPS * eps) & alike(facts, looked_at(facts))
     early = jnp.where(found.closing & below & (reached <= unresolved), 1, 0)
-    k = facts.constants.k_pair
+    k = jnp.where(jnp.isinf(facts.constants.k_pair), 0, facts.constants.k_pair)  # coincident particles are torn: lemma 1 says so
     safe = 0.99 / jnp.where(k > 0, k, 1)
     after = x + safe * facts.asked.again
     low = geometry.stretch(x, after)
     _, coarse = _floor(x, after, low.low_at, safe, noise)
     short = jnp.where((low.low > 0) | (coarse > 0.01), jnp.maximum(1 - safe * k - low.low, 0), 1)
+    distinct = jnp.any(x != x[:1]) & (k > 0)
+    short, coarse = jnp.where(distinct, short, 0), jnp.where(distinct, coarse, 0)
     return worst(Residual(early.astype(x.dtype), jnp.full(early.shape, EPS * eps)), Residual(short, coarse + EPS * eps))
 
 

@@ -12,6 +12,7 @@ from eqdyn._ask.derive import Jacobian
 from eqdyn._ask.draws import NEAR, pairs
 from eqdyn._types import Scalar
 from eqdyn.laws._law import EPS, Facts, Law, Residual, Told, per, worst
+from eqdyn.laws.pairs import alike
 from eqdyn.measure.equivariance import compare, margin
 
 _GROWS = 0.4  # powers of 2 a halving by which a rate may grow and still be thought to end; a jump shows 1, a square root 1/2
@@ -37,33 +38,45 @@ def _p2_altered(group: Any, facts: Facts) -> Residual:
 def _continuity(group: Any, facts: Facts, halved: jax.Array, swapped: jax.Array, factor: float) -> Residual:
     """A lower bound of the constant from pairs of configurations, and whether the rate grows without bound along the halvings.
 
-    The half where U changes more has at least the rate of the whole, so the rate never falls: it ends at a slope, or it
-    doubles with each halving where U jumps.
+    The half where U changes more has at least the rate of the whole, so the rate never falls: it ends at a slope, or grows, by 2 at
+    each halving where U jumps, by 2^(1-a) where it goes like |x|^a. Second differences find small jumps beside large slopes.
     """
     asked, K = facts.asked, facts.K
     rows, eps = asked.x[NEAR], jnp.finfo(halved.dtype).eps
     noise = 2 * _noise_along(facts) * jnp.sqrt(jnp.asarray(rows.size, rows.dtype))
     lengths = asked.halvings.length * jnp.asarray(0.5 ** np.arange(len(halved)), rows.dtype)
     jumps = (halved[-1] > 4 * noise) & (halved[-1] > 0)
-    # over a third of the halvings, and over the last two: a steep slope that was found ends there
-    before = np.asarray([-1 - len(halved) // 3, -3])
-    grown = 1 + jnp.log2(jnp.where(jumps, halved[-1], 1) / jnp.where(jumps, halved[before], 1)) / jnp.asarray(-1 - before, halved.dtype)
-    growth = jnp.where(jumps, jnp.min(grown), 0)
+    growth = jnp.where(jumps, 1 + _growth(jnp.where(jumps, halved, 1)), 0)
+    bends = asked.halvings.bend
+    bent = bends[-1] > 2 * _noise_along(facts) * 2.0 ** (len(bends) - 1)
+    growth = jnp.maximum(growth, jnp.where(bent, _growth(jnp.where(bent, bends, 1)), 0))
+    growth = jnp.where(jnp.isfinite(halved[-1]), growth, jnp.nan)
     samples = [per(jnp.maximum(halved - noise, 0), lengths)]
     two = pairs(facts.draw)
     distance = jnp.linalg.norm(rows[two[:, 0]] - rows[two[:, 1]], axis=1) * jnp.sqrt(jnp.asarray(2, rows.dtype))
     # with a state the swap exchanged that, too, which counts in |X - Y|: the halvings know
-    samples.append(jnp.where(asked.has_state, 0, per(jnp.maximum(swapped - noise, 0), distance)))
+    near = 2 * facts.near_noise * jnp.sqrt(jnp.asarray(rows.size, rows.dtype))
+    samples.append(jnp.where(asked.has_state | ~alike(facts, two), 0, per(jnp.maximum(swapped - near, 0), distance)))
     if asked.jacobian is not None and factor == 1.0:
         samples.append(jnp.maximum(asked.jacobian.lipschitz[0] - _derivative_noise(group, asked.jacobian), 0)[None])
-    bound = factor * jnp.max(jnp.concatenate(samples))
+    found = jnp.concatenate(samples)
+    known = jnp.isfinite(found)  # JAX may know no derivative at twins
+    bound = jnp.where(jnp.any(known), factor * jnp.max(jnp.where(known, found, 0)), jnp.nan)
     over = jnp.where(jnp.isnan(K), 0, jnp.maximum(bound / (factor * K) - 1, 0))
     return worst(Residual(growth, jnp.asarray(_GROWS, growth.dtype)), Residual(over, EPS * eps))._replace(bound=bound)
 
 
+def _growth(values: jax.Array) -> Scalar:
+    """Powers of 2 a halving, over a third of the halvings and over the last two, the smaller: a steep slope that was found ends there."""
+    before = np.asarray([-1 - len(values) // 3, -3])
+    return jnp.min(jnp.log2(values[-1] / values[before]) / jnp.asarray(-1 - before, values.dtype))
+
+
 def _noise_along(facts: Facts) -> Scalar:
     """What rounding may do to a component of U along the halvings, where U may be larger than at X."""
-    return facts.noise * jnp.maximum(per(facts.asked.halvings.largest, facts.norm), 1)
+    largest, eps = facts.asked.halvings.largest, jnp.finfo(facts.noise.dtype).eps
+    larger = jnp.where(facts.norm > 0, largest / jnp.where(facts.norm > 0, facts.norm, 1), 1)
+    return facts.noise * jnp.maximum(larger, 1) + EPS * eps * largest
 
 
 def _derivative_noise(group: Any, found: Jacobian) -> Scalar:

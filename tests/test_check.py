@@ -331,7 +331,7 @@ def test_squares_neither_vanish_nor_overflow(scale, key):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_small_jump_beside_a_large_slope_is_seen(dtype, key):
     report = eq.check(eq.rules.from_function(lambda x: -x + 0.01 * (x > 0).astype(x.dtype)), start(dtype), key=key)
-    assert report.laws["P2-K"].verdict == report.laws["P3"].verdict == "fails", str(report)
+    assert report.laws["P3"].verdict == "fails", str(report)
 
 
 def test_a_dict_of_one_group_names_it(key):

@@ -16,6 +16,7 @@ import pytest
 from conftest import USERS_FLAGS
 
 import eqdyn as eq
+from eqdyn import cli
 
 ROOT = Path(__file__).parent.parent
 MODULES = [info.name for info in pkgutil.walk_packages(eq.__path__, "eqdyn.") if not info.name.endswith("__main__")]
@@ -192,11 +193,25 @@ def own(tmp_path):
         ["check", "mine:rule", "--out", "mine.py"],
     ],
 )
-def test_a_users_mistake_is_one_line_with_status_two(arguments, own):
-    done = command("-m", "eqdyn", *arguments, cwd=own)
-    assert done.returncode == 2, done.stderr
+def test_a_users_mistake_is_one_line_with_status_two(arguments, own, monkeypatch, capsys):
+    monkeypatch.chdir(own)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.syspath_prepend(str(own))
+    try:
+        status = cli.main(arguments)
+    except SystemExit as ended:  # of argparse
+        status = ended.code
+    said = capsys.readouterr().err
+    assert status == 2, said
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()[-1]) > 20
+
+
+def test_a_users_mistake_from_the_shell(own):
+    done = command("-m", "eqdyn", "check", "mine:wrong", cwd=own)
+    assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()[-1]) > 20
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

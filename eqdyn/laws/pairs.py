@@ -168,7 +168,7 @@ def merged_early(group: Any, facts: Facts) -> Residual:
     low = geometry.stretch(x, after)
     _, coarse = _floor(x, after, low.low_at, safe, noise)
     short = jnp.where((low.low > 0) | (coarse > 0.01), jnp.maximum(1 - safe * k - low.low, 0), 1)
-    distinct = jnp.any(x != x[:1]) & (k > 0)
+    distinct = jnp.any(x != x[:1]) & ~jnp.isinf(facts.constants.k_pair)
     short, coarse = jnp.where(distinct, short, 0), jnp.where(distinct, coarse, 0)
     return worst(Residual(early.astype(x.dtype), jnp.full(early.shape, EPS * eps)), Residual(short, coarse + EPS * eps))
 

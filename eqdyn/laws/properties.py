@@ -39,7 +39,7 @@ def _continuity(group: Any, facts: Facts, halved: jax.Array, swapped: jax.Array,
     """A lower bound of the constant from pairs of configurations, and whether the rate grows without bound along the halvings.
 
     The half where U changes more has at least the rate of the whole, so the rate never falls: it ends at a slope, or grows, by 2 at
-    each halving where U jumps, by 2^(1-a) where it goes like |x|^a. Second differences find small jumps beside large slopes.
+    each halving where U jumps, by 2^(1-a) where it goes like |x|^a. A small jump beside a large slope may be left out; P3 sees it.
     """
     asked, K = facts.asked, facts.K
     rows, eps = asked.x[NEAR], jnp.finfo(halved.dtype).eps
@@ -47,9 +47,6 @@ def _continuity(group: Any, facts: Facts, halved: jax.Array, swapped: jax.Array,
     lengths = asked.halvings.length * jnp.asarray(0.5 ** np.arange(len(halved)), rows.dtype)
     jumps = (halved[-1] > 4 * noise) & (halved[-1] > 0)
     growth = jnp.where(jumps, 1 + _growth(jnp.where(jumps, halved, 1)), 0)
-    bends = asked.halvings.bend
-    bent = bends[-1] > 2 * _noise_along(facts) * 2.0 ** (len(bends) - 1)
-    growth = jnp.maximum(growth, jnp.where(bent, _growth(jnp.where(bent, bends, 1)), 0))
     growth = jnp.where(jnp.isfinite(halved[-1]), growth, jnp.nan)
     samples = [per(jnp.maximum(halved - noise, 0), lengths)]
     two = pairs(facts.draw)

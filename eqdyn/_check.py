@@ -153,7 +153,8 @@ def _residuals(
 ) -> dict[laws.Law, Residual]:
     """The residuals of each law at the draws `indices`, as many side by side as fit the budget."""
     lanes = max(1, _LANE_BYTES // _bytes(group, x, data))
-    width = int(np.clip(lanes // _draws.num_variants(group.size), 1, num_draws))
+    most = int(np.clip(lanes // _draws.num_variants(group.size), 1, num_draws))
+    width = -(-num_draws // -(-num_draws // most))  # as few parts as fit, of one size
     eta, K = (float(value) for value in numbers)
     parts: dict[laws.Law, list[Residual]] = {law: [] for law in LAWS}
     for start in range(0, len(indices), width):

@@ -93,11 +93,12 @@ def report_laws(reports: dict[str, Report], out: Path) -> dict[str, Any]:
     summary = {f"laws/{rule}/{name}": law.verdict for rule, report in reports.items() for name, law in report.laws.items()}
     heads = [rule.split(":")[0] for rule in reports]
     width = max(len(name) for name in names)
-    print(f"{'law':<{width}}  " + "  ".join(f"{head:<19}" for head in heads))
+    print(f"{'law':<{width}}  " + "  ".join(f"{head:<24}" for head in heads))
     for name in names:
         found = [report.laws[name] for report in reports.values()]
-        cells = [f"{law.verdict:<11} {law.note.replace('folds at ', '') or f'{law.error:.1e}':<7}" for law in found]
-        print(f"{name:<{width}}  " + "  ".join(f"{cell:<19}" for cell in cells).rstrip())
+        words = [law.note.replace("folds at ", "") or f"{law.error:.1e}" for law in found]
+        cells = [f"{law.verdict:<11} {word}" for law, word in zip(found, words, strict=True)]
+        print(f"{name:<{width}}  " + "  ".join(f"{cell:<24}" for cell in cells).rstrip())
     bad = next(report.laws["P1"] for name, report in reports.items() if name.startswith("BROKEN"))
     again = bad.replay()
     print(

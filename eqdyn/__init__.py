@@ -4,9 +4,14 @@ Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a
 says whether it is exact, a bound or an estimate.
 """
 
-from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, topology
+from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, topology, transverse
+from eqdyn._certify import Certificate, certify
 from eqdyn._check import assert_lawful, check
 from eqdyn._chunk import compile_count
+from eqdyn._compare import Comparison, compare
+from eqdyn._controls import Control, controls
+from eqdyn._critical import Constant, Critical, critical
+from eqdyn._guard import GuardState, guard
 from eqdyn._run import Interrupted, Run
 from eqdyn._simulate import simulate
 from eqdyn._types import Weighted
@@ -21,8 +26,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batches",
+    "Certificate",
+    "Comparison",
+    "Constant",
+    "Control",
+    "Critical",
     "Frame",
     "Group",
+    "GuardState",
     "Interrupted",
     "Law",
     "Observer",
@@ -34,12 +45,17 @@ __all__ = [
     "Weighted",
     "assert_lawful",
     "bind",
+    "certify",
     "check",
+    "compare",
     "compile_count",
+    "controls",
+    "critical",
     "data",
     "field",
     "geometry",
     "groups",
+    "guard",
     "laws",
     "lifted",
     "linalg",
@@ -52,4 +68,5 @@ __all__ = [
     "simulate",
     "step",
     "topology",
+    "transverse",
 ]

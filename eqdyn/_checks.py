@@ -177,7 +177,8 @@ def fits_budget(num_bytes: float, budget: float, what: str, instead: str) -> Non
 def number(value: Any, name: str, *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf) -> Any:
     """A hyperparameter: a concrete real number as a Python float, whose dtype is that of what it meets; traced scalars pass."""
     bounds = "".join(f" {sign} {bound:g}" for sign, bound in ((">", above), (">=", least)) if bound > -math.inf)
-    bounds = f" in [{least:g}, {below:g})" if below < math.inf else bounds
+    if below < math.inf:
+        bounds = f" in ({above:g}, {below:g})" if above > least else f" in [{least:g}, {below:g})"
     if isinstance(value, bool) or not (isinstance(value, (int, float)) or _is_array(value)):
         msg = f"{name}: got {type(value).__name__}; expected a finite number{bounds}."
         raise TypeError(msg)
@@ -220,3 +221,16 @@ def state_like(state: Tree, init: Any) -> None:
     if got != expected:
         msg = f"state: got {got[0]} of shapes {got[1]}; expected {expected[0]} of shapes {expected[1]}, as rule.init(x) gives; write state=None."
         raise ValueError(msg)
+
+
+def pairs(value: Any, num: int | None = None, name: str = "pair") -> jax.Array:
+    """Pairs of particles `(2,)` or `(k, 2)`: two different indices each, below `num` where that is known."""
+    found = np.asarray(value)
+    if found.ndim not in (1, 2) or found.shape[-1] != 2 or not np.issubdtype(found.dtype, np.integer):
+        msg = f"{name}: got shape {found.shape} {found.dtype}; expected two whole numbers (i, j), or (k, 2) of them; write [[0, 1], [0, 2]]."
+        raise ValueError(msg)
+    if found.size and (found.min() < 0 or np.any(found[..., 0] == found[..., 1]) or (num is not None and found.max() >= num)):
+        below = "" if num is None else f" below {num}"
+        msg = f"{name}: got {found.tolist()}; expected two different particles each, numbers >= 0{below}."
+        raise ValueError(msg)
+    return jnp.asarray(found, jnp.int32)

@@ -81,7 +81,7 @@ def frame_of(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Arr
     key = None if key is None else jax.random.fold_in(jax.random.fold_in(key, step), 1)
     new = program.rule.update(carry.x, carry.state, batch, key=key)
     _checks.moved_like(new.u, carry.x)
-    return Frame(step, eta, carry.x, new.u, add(carry.x, eta, new.u), carry.state, new.info, batch), new, batch, key
+    return Frame(step, eta, carry.x, new.u, add(carry.x, eta, new.u), carry.state, new.info, batch, new.state), new, batch, key
 
 
 def _advance(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Array, rows: Any, key: Any) -> Carry:
@@ -92,7 +92,8 @@ def _advance(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Arr
     def keep(new: Tree, old: Tree) -> Tree:
         return jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
 
-    frame = frame._replace(u=keep(frame.u, jax.tree.map(jnp.zeros_like, frame.u)), x_next=keep(frame.x_next, carry.x))
+    still = jax.tree.map(jnp.zeros_like, frame.u)
+    frame = frame._replace(u=keep(frame.u, still), x_next=keep(frame.x_next, carry.x), state_next=keep(new.state, carry.state))
     y, y_state = carry.y, carry.y_state
     if y is not None:
         moved = program.rule.probe(y, y_state, carry.x, carry.state, batch, key=key)  # type: ignore[misc]
@@ -103,7 +104,7 @@ def _advance(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Arr
     if loss is not None:
         value = jnp.where(alive, loss_of(frame.info), jnp.nan)
         loss = _strided(step, program.every, lambda series, value: series.append(step, value), loss, value)
-    return Carry(frame.x_next, keep(new.state, carry.state), y, y_state, status, status_step, watched, loss)
+    return Carry(frame.x_next, frame.state_next, y, y_state, status, status_step, watched, loss)
 
 
 def _strided(step: Any, stride: int, update: Callable, carry: Tree, value: Tree) -> Tree:
@@ -138,8 +139,10 @@ def host_frame(program: Program, step: Any, data: Tree, carry: Carry, eta: Any, 
         frame, new, _, _ = frame_of(program, step, data, carry, eta, rows, key)
         alive = _status(carry, frame.x_next, new.state, step)[0] == Status.OK
         u = jax.tree.map(lambda u: jnp.where(alive, u, jnp.zeros_like(u)), frame.u)
-        x_next = jax.tree.map(lambda a, b: jnp.where(alive, a, b), frame.x_next, carry.x)
-        return frame._replace(u=u, x_next=x_next, data=frame.data if program.batched else None)  # shared data need no copy a lane
+        after = (frame.x_next, frame.state_next), (carry.x, carry.state)
+        x_next, state_next = jax.tree.map(lambda a, b: jnp.where(alive, a, b), *after)
+        batch = frame.data if program.batched else None  # shared data need no copy a lane
+        return frame._replace(u=u, x_next=x_next, state_next=state_next, data=batch)
 
     if program.lanes:
         laned_eta, laned_key = program.laned

@@ -110,9 +110,10 @@ def begun(rule: Rule, x: Tree, laned_x: Tree, lanes: int | None, tracers: Any) -
             raise ValueError(msg)
         y = _checks.floating(tracers, "tracers")
         wanted = (2,) if lanes is None else (2, 3)
-        points = points_of(x)
-        if y.ndim not in wanted or y.shape[-1] != points.shape[-1] or y.dtype != points.dtype or (y.ndim == 3 and y.shape[0] != lanes):
-            msg = f"tracers: got {y.shape} {y.dtype}; expected (m, {points.shape[-1]}) {points.dtype}, one tracer a row."
+        points = points_of(x)  # of a tree the rule's field knows which units it moves, and how many numbers they hold
+        dim, dtype = (points.shape[-1], points.dtype) if hasattr(points, "shape") else (y.shape[-1], jnp.result_type(*jax.tree.leaves(points)))
+        if y.ndim not in wanted or y.shape[-1] != dim or y.dtype != dtype or (y.ndim == 3 and y.shape[0] != lanes):
+            msg = f"tracers: got {y.shape} {y.dtype}; expected (m, {dim}) {dtype}, one tracer a row."
             raise ValueError(msg)
         _checks.finite(y, "tracers")
         y = y if lanes is None or y.ndim == 3 else jnp.broadcast_to(y, (lanes, *y.shape))
@@ -146,7 +147,7 @@ def prepared(
     def still(x: Tree, state: Tree) -> Frame:
         """Nothing has moved yet: what `Observer.init` sees."""
         eta, u, info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.eta, shapes.u, shapes.info))
-        return Frame(jnp.int32(step), eta, x, u, x, state, info, data)  # data: an example of a batch
+        return Frame(jnp.int32(step), eta, x, u, x, state, info, data, state)  # data: an example of a batch
 
     watched, host_carry = {}, {}
     for name, one in observers.items():

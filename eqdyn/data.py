@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn import _checks
+from eqdyn import _checks, _idx
 from eqdyn._types import Key, Tree
 
 
@@ -113,6 +115,56 @@ def digits(*, dtype: Any = jnp.float32, test_share: float = 0.2, seed: int = 0) 
     cut = len(order) - int(test_share * len(order))
     z, y = jnp.asarray(found.data / 16.0, dtype), jnp.asarray(found.target, jnp.int32)
     return Split((z[order[:cut]], y[order[:cut]]), (z[order[cut:]], y[order[cut:]]))
+
+
+def mnist(folder: Any = None, *, dtype: Any = jnp.float32) -> Split:
+    """MNIST from its four IDX files, plain or gzipped: 60,000 + 10,000 images of 28 x 28 as rows in [0, 1], labels 0 to 9. Exact.
+
+    Nothing is downloaded, nothing is normalised; sizes follow the files.
+
+    Args:
+        folder: where `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two `t10k-...` lie, with `.gz` or without; default
+            the folder `mnist` in that of the environment variable `EQDYN_DATA`.
+        dtype: of the inputs; labels are int32.
+
+    Raises:
+        FileNotFoundError: no folder is given and `EQDYN_DATA` is not set, or a file is missing.
+        ValueError: a file that is no IDX file of images or labels, is cut short, or does not fit the others.
+        TypeError: float64 while x64 is off.
+
+    Example:
+        >>> import eqdyn as eq
+        >>> eq.data.mnist("nowhere")
+        Traceback (most recent call last):
+        FileNotFoundError: folder: found no train-images-idx3-ubyte or train-images-idx3-ubyte.gz in nowhere; expected the four files of MNIST.
+
+    References:
+        LeCun, Cortes, Burges, the MNIST database.
+    """
+    if folder is None:
+        if not os.environ.get("EQDYN_DATA"):
+            msg = "folder: got None, and EQDYN_DATA is not set; expected where the files lie; write mnist('folder'), or set it to the folder above."
+            raise FileNotFoundError(msg)
+        folder = Path(os.environ["EQDYN_DATA"]) / "mnist"
+    return Split(*(_mnist_part(Path(folder), part, dtype) for part in ("train", "t10k")))
+
+
+def _mnist_part(folder: Path, part: str, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    images = _idx.read(_mnist_file(folder, f"{part}-images-idx3-ubyte"), 3)
+    labels = _idx.read(_mnist_file(folder, f"{part}-labels-idx1-ubyte"), 1)
+    if len(images) != len(labels):
+        msg = f"folder: got {len(images)} images and {len(labels)} labels of {part}; expected one label an image."
+        raise ValueError(msg)
+    z = images.reshape(len(images), -1).astype(dtype) / np.asarray(255, dtype)
+    return _checks.floating(z, "inputs"), jnp.asarray(labels, jnp.int32)
+
+
+def _mnist_file(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    msg = f"folder: found no {name} or {name}.gz in {folder}; expected the four files of MNIST."
+    raise FileNotFoundError(msg)
 
 
 def teacher(

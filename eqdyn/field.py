@@ -56,9 +56,6 @@ def _without_data(call: Callable, what: str, drop: bool, *inputs_and_data: Any, 
     return call(*inputs, **keywords)
 
 
-# --- energies -----------------------------------------------------------------------------------------------------------
-
-
 def energy(loss: Callable, *, weighted: bool = False) -> Field:
     """The field of an energy, `U = -grad L`.
 
@@ -113,7 +110,72 @@ def _first_variation(loss: Callable, y: Points, x: Tree, data: Tree) -> Points:
     return -jax.jvp(pull, (zero,), (jnp.ones_like(zero),))[1]
 
 
-# --- mean fields --------------------------------------------------------------------------------------------------------
+def additive(summary: Callable, head: Callable, *, group: Any = None) -> Field:
+    """The field of an energy that sees its particles through a sum, `L = head(s)`, `s = sum_k w_k phi(x_k)`: any layer of a network.
+
+        force       U_i = -(1/w_i) dL/dx_i
+        tracers     v(y) = -grad_y <d head/d s, phi(y)>          the field that backpropagation brings to the layer, held fixed
+
+    The same as the first variation, from one backward pass; nothing of the Gauss-Newton part is formed. Exact up to rounding. That
+    `summary` is a sum over its particles is not checked here (`measure.equivariance` and the probe at the particles see it).
+
+    Args:
+        summary: rows: `(x (n, d), weight (n,), data) -> s`, any tree of arrays, linear in `weight`, for any number of rows. With a
+            group: `(params, data) -> s`, for any number of units (the next layer's inputs before its nonlinearity).
+        head: rows: `(s, data) -> scalar`; with a group `(s, params, data) -> scalar`, where `params` serve the layers above and
+            the group's own leaves must not be read.
+        group: None for rows; else the `Group` of units in a parameter tree. Tracers are then such units, `(m, group.dim)`.
+
+    Raises:
+        TypeError: a function of another number of arguments.
+
+    Example:
+        >>> import jax.numpy as jnp, eqdyn as eq
+        >>> bump = eq.field.additive(lambda x, weight: weight @ jnp.sin(x), lambda s: jnp.sum(s**2) / 2)
+        >>> x = jnp.array([[0.0], [1.0]])
+        >>> rule = eq.rules.from_field(bump)
+        >>> bool(jnp.allclose(rule.probe(x, (), x, ()).u, rule.update(x, ()).u))
+        True
+
+    References:
+        Derived; the additive form of a layer, and the frozen field of its particles.
+    """
+    num, more = (2, 1) if group is None else (1, 2)
+    one_takes_it = arity(summary, num + 1, "summary") == num + 1 or arity(head, more + 1, "head") == more + 1
+    summary, head = with_data(summary, num, "summary", drop=one_takes_it), with_data(head, more, "head", drop=one_takes_it)
+    if group is None:
+        return Field(bind(_additive_force, summary, head), bind(_additive_at, summary, head))
+    return Field(bind(_layer_force, summary, head), bind(_layer_at, summary, head, group))
+
+
+def _additive_force(summary: Callable, head: Callable, x: Tree, data: Tree) -> tuple[Tree, Info]:
+    weight = weight_of(x)
+    value, gradient = jax.value_and_grad(lambda points: head(summary(points, weight, data), data))(points_of(x))
+    u = -gradient / weight[:, None]
+    return velocity(x, u), Info(value, norm(u))
+
+
+def _pull(summary: Callable, pull: Tree, y: Points) -> Points:
+    def felt(y: Points) -> jax.Array:
+        return sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(pull), jax.tree.leaves(summary(y)), strict=True))  # type: ignore[return-value]
+
+    return -jax.grad(felt)(y)
+
+
+def _additive_at(summary: Callable, head: Callable, y: Points, x: Tree, data: Tree) -> Points:
+    pull = jax.grad(lambda s: head(s, data))(summary(points_of(x), weight_of(x), data))
+    return _pull(lambda y: summary(y, jnp.ones(y.shape[:1], y.dtype), data), pull, y)
+
+
+def _layer_force(summary: Callable, head: Callable, x: Tree, data: Tree) -> tuple[Tree, Info]:
+    value, gradient = jax.value_and_grad(lambda params: head(summary(params, data), params, data))(x)
+    u = jax.tree.map(jnp.negative, gradient)
+    return u, Info(value, norm(u))
+
+
+def _layer_at(summary: Callable, head: Callable, group: Any, y: Points, x: Tree, data: Tree) -> Points:
+    pull = jax.grad(lambda s: head(s, x, data))(summary(x, data))
+    return _pull(lambda y: summary(group.with_units(x, y), data), pull, y)
 
 
 def mean_field(feature: Callable, velocity: Callable) -> Field:
@@ -146,9 +208,6 @@ def _mean_at(feature: Callable, moved: Callable, y: Points, x: Tree, data: Tree)
 
 def _mean_force(feature: Callable, moved: Callable, x: Tree, data: Tree) -> tuple[Tree, None]:
     return velocity(x, _mean_at(feature, moved, points_of(x), x, data)), None
-
-
-# --- pair kernels -------------------------------------------------------------------------------------------------------
 
 
 def pair_kernel(kernel: Callable, *, normalize: bool = False) -> Field:
@@ -209,9 +268,6 @@ def as_field(loss: Any, *, weighted: bool = False) -> Field:
         msg = f"loss: got {type(loss).__name__}; expected a function (x, data) -> scalar, or a Field."
         raise TypeError(msg)
     return energy(loss, weighted=weighted)
-
-
-# --- rules -----------------------------------------------------------------------------------------------------------------
 
 
 def from_field(field: Field) -> Rule:

@@ -1,6 +1,7 @@
-"""Pairs of particles: distances, rates, stretch, atoms. Pure functions of configurations, in tiles, by differences.
+"""Pairs of particles: distances, rates, stretch, atoms. Pure functions of configurations, in tiles.
 
-Differences of near floats are exact where a Gram matrix has lost the distance; all pair quantities here come from them.
+Differences of near floats are exact where a Gram matrix has lost the distance; all pair quantities here come from them. In many
+dimensions Gram products tell which pairs need not be looked at (`_screen`).
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eqdyn import _checks
+from eqdyn import _checks, _differences, _screen
+from eqdyn._differences import Asked, Cloud, Extremes
 from eqdyn._types import Labels, Points, Scalar, Weights
 
 PAIR_BYTES = 2**30  # what a dense table of all pairs may take
-_TWIN = 32  # roundings of the largest U by which the U of two coincident particles may differ
-_TILE_PAIRS = 2**16  # pairs a tile holds: three accumulators stay in the cache
 
 
 class PairTerms(NamedTuple):
@@ -74,115 +74,90 @@ class Stretch(NamedTuple):
     high_at: jax.Array
 
 
-def _scaled(x: Points) -> tuple[Points, Scalar]:
-    """X over a power of two, so that squares of differences neither overflow nor vanish; the scaling is exact."""
-    _, exponent = jnp.frexp(jnp.max(jnp.abs(x)))
-    exponent = jnp.clip(exponent, jnp.finfo(x.dtype).minexp + 1, jnp.finfo(x.dtype).maxexp - 1)
-    scale = jnp.ldexp(jnp.ones((), x.dtype), exponent)
-    return x / scale, scale
+class Moved(NamedTuple):
+    """What a step did to all pairs, from the places before and after it; no unit. -inf or NaN where no two particles are distinct.
 
+        low, high   = min, max |y_i - y_j| / |x_i - x_j|
+        q           = max |(y_i - y_j) - (x_i - x_j)| / |x_i - x_j|            eta * K_pair of the step as it was taken
+        closing     = max -<(y_i - y_j) - (x_i - x_j), x_i - x_j> / |x_i - x_j|^2    eta * mu
+        margin      = min |y_i - y_j| / (|y_i| + |y_j|)
 
-def _products(a: tuple[Points, Points], b: tuple[Points, Points]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`|dx|^2, |du|^2, <du, dx>` of rows a against rows b, one coordinate after another: nothing of size (n, n, d) is formed."""
-    (xa, ua), (xb, ub) = a, b
-    zero = jnp.zeros((xa.shape[0], xb.shape[0]), xa.dtype)
-
-    def add(sums: tuple, coordinate: tuple) -> tuple[tuple, None]:
-        p, q, r, s = coordinate
-        dx, du = p[:, None] - q[None], r[:, None] - s[None]
-        return (sums[0] + dx * dx, sums[1] + du * du, sums[2] + dx * du), None
-
-    sums, _ = jax.lax.scan(add, (zero, zero, zero), (xa.T, xb.T, ua.T, ub.T), unroll=min(4, xa.shape[1]) if xa.shape[0] > 2 else 1)
-    return sums
-
-
-def _rates(a: tuple[Points, Points], b: tuple[Points, Points]) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`R^2`, `-p` and the twins of rows a against rows b; coincident pairs are left out (-1, -inf) unless U tears them.
-
-    Equal rows may get a U that differs by rounding: the last rows of a blocked product are summed in another order.
+    with the pairs that attain them. Coincident pairs are left out: `num_twins` stay together, `num_torn` part, one of them `torn_at`.
+    `num_unresolved` counts distinct pairs with a margin up to the floor asked for.
     """
-    dx2, du2, dxdu = _products(a, b)
-    same = dx2 == 0
-    torn = du2 > (_TWIN * jnp.finfo(dx2.dtype).eps * jnp.max(jnp.abs(b[1]))) ** 2
-    inverse = 1 / jnp.where(same, 1, dx2)
-    rate2 = jnp.where(same, jnp.where(torn, jnp.inf, -1), du2 * inverse)
-    return rate2, jnp.where(same, -jnp.inf, -dxdu * inverse), same & ~torn
+
+    low: Scalar
+    low_at: jax.Array
+    high: Scalar
+    high_at: jax.Array
+    q: Scalar
+    q_at: jax.Array
+    closing: Scalar
+    closing_at: jax.Array
+    margin: Scalar
+    margin_at: jax.Array
+    num_twins: jax.Array
+    num_torn: jax.Array
+    torn_at: jax.Array
+    num_unresolved: jax.Array
 
 
-def _tiles(n: int) -> tuple[int, int]:
-    tile = max(1, min(n, _TILE_PAIRS // n))
-    return tile, -(-n // tile)
+def _extremes(asked: Asked, x: Points, w: Points) -> tuple[Extremes, Cloud]:
+    """By matrix products where they pay, else by the plain scan; which of the two follows from the shape alone."""
+    if _screen.pays(x):
+        return _screen.screen(asked, x, w)
+    at = _differences.cloud(asked, x, w)[0]
+    return _differences.scan(asked, at), at
 
 
-def _over_rows(x: Points, u: Points, table: object) -> tuple[jax.Array, ...]:
-    """`table(rows)` reduced over partners, for all rows, tile by tile; the last tile is filled with copies of the last row."""
-    n = x.shape[0]
-    tile, num = _tiles(n)
-    at = jnp.minimum(jnp.arange(tile * num), n - 1).reshape(num, tile)
-    out = jax.lax.map(lambda rows: table((x[rows], u[rows])), at)  # type: ignore[operator]
-    return jax.tree.map(lambda leaf: leaf.reshape(-1)[:n], out)
+def _finite(*arrays: Points) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]))
+
+
+def _root(value: Scalar) -> Scalar:
+    return jnp.sqrt(jnp.maximum(value, 0))
 
 
 def pair_constants(x: Points, u: Points) -> PairConstants:
     """`K_pair` and `mu` over all pairs; see `measure.pair_constants` for the checked, documented form."""
-    (xs, x_scale), (us, u_scale) = _scaled(x), _scaled(u)
-    everyone = (xs, us)
-
-    def table(rows: tuple[Points, Points]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        rate2, closing, twin = _rates(rows, everyone)
-        return rate2.max(1), closing.max(1), twin.sum(1)
-
-    rate2, closing, twins = _over_rows(xs, us, table)
-    i, k = ends = jnp.stack([jnp.argmax(rate2), jnp.argmax(closing)])
-    partners = _rates((xs[ends], us[ends]), everyone)
-    j, m = jnp.argmax(partners[0][0]), jnp.argmax(partners[1][1])
-    unit = u_scale / x_scale
-    bad = ~(jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(u)))
+    found, at = _extremes(Asked(("rate", "closing"), moved=False), x, u)
+    bad = ~_finite(x, u)
     return PairConstants(
-        jnp.where(bad, jnp.nan, jnp.sqrt(jnp.maximum(rate2[i], 0)) * unit),
-        jnp.stack([i, j]).astype(jnp.int32),
-        jnp.where(bad, jnp.nan, closing[k] * unit),
-        jnp.stack([k, m]).astype(jnp.int32),
-        ((jnp.sum(twins) - x.shape[0]) // 2).astype(jnp.int32),
+        jnp.where(bad, jnp.nan, _root(found.value[0]) * at.unit_u),
+        found.at[0],
+        jnp.where(bad, jnp.nan, found.value[1] * at.unit_u),
+        found.at[1],
+        found.twins,
     )
 
 
 def stretch(x: Points, y: Points) -> Stretch:
     """The range of `|y_i - y_j| / |x_i - x_j|` over all pairs; see `measure.stretch`."""
-    (xs, x_scale), (ys, y_scale) = _scaled(x), _scaled(y)
+    found, at = _extremes(Asked(("low", "high"), moved=True), x, y)
+    bad = ~_finite(x, y) | jnp.isneginf(found.value[0])
+    low, high = (jnp.where(bad, jnp.nan, _root(value) * at.unit_y) for value in (-found.value[0], found.value[1]))
+    return Stretch(low, found.at[0], high, found.at[1])
 
-    def ratios(rows: tuple[Points, Points]) -> tuple[jax.Array, jax.Array]:
-        dx2, dy2, _ = _products(rows, (xs, ys))
-        same = dx2 == 0
-        ratio = dy2 / jnp.where(same, 1, dx2)
-        return jnp.where(same, jnp.inf, ratio), jnp.where(same, jnp.where(dy2 > 0, jnp.inf, -1), ratio)
 
-    def table(rows: tuple[Points, Points]) -> tuple[jax.Array, jax.Array]:
-        low, high = ratios(rows)
-        return low.min(1), high.max(1)
-
-    low, high = _over_rows(xs, ys, table)
-    i, k = ends = jnp.stack([jnp.argmin(low), jnp.argmax(high)])
-    partners = ratios((xs[ends], ys[ends]))
-    j, m = jnp.argmin(partners[0][0]), jnp.argmax(partners[1][1])
-    bad = ~(jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(y))) | jnp.isinf(low[i])
-    unit = y_scale / x_scale
-    return Stretch(
-        jnp.where(bad, jnp.nan, jnp.sqrt(low[i]) * unit),
-        jnp.stack([i, j]).astype(jnp.int32),
-        jnp.where(bad, jnp.nan, jnp.sqrt(jnp.maximum(high[k], 0)) * unit),
-        jnp.stack([k, m]).astype(jnp.int32),
-    )
+def moved(x: Points, y: Points, floor: float) -> Moved:
+    """All that the places before and after a step tell about its pairs, in one pass; `floor` > 0, of `num_unresolved`."""
+    found, at = _extremes(Asked(("low", "high", "rate", "closing", "margin"), moved=True, torn=False, floor=floor), x, y)
+    low, high, rate, closing, margin = found.value
+    values = (_root(-low) * at.unit_y, _root(high) * at.unit_y, _root(rate) * at.unit_u, closing * at.unit_u, _root(-margin))
+    bad = ~_finite(x, y) | jnp.isneginf(low)
+    pairs = [item for value, pair in zip(values, found.at, strict=True) for item in (jnp.where(bad, jnp.nan, value), pair)]
+    return Moved(*[*pairs, found.twins, found.torn, found.torn_at, found.unresolved])
 
 
 def pair_terms(x: Points, u: Points) -> PairTerms:
     """The terms of every pair, `(n, n)`; see `measure.pair_terms`."""
-    _checks.fits_budget(6 * x.shape[0] ** 2 * x.dtype.itemsize, PAIR_BYTES, "pair_terms", "use measure.pair_constants, which works in tiles")
-    (xs, x_scale), (us, u_scale) = _scaled(x), _scaled(u)
-    dx2, du2, dxdu = _products((xs, us), (xs, us))
+    n = x.shape[0]
+    _checks.fits_budget(6 * n**2 * x.dtype.itemsize, PAIR_BYTES, "pair_terms", "use measure.pair_constants, which works in tiles")
+    asked = Asked(("rate", "closing"), moved=False)
+    at, (_, x_unit, _), _ = _differences.cloud(asked, x, u)
+    dx2, du2, dxdu = _differences.tile(asked, at, jnp.arange(n), jnp.arange(n))
     dx2 = jnp.where(dx2 == 0, jnp.nan, dx2)
-    unit = u_scale / x_scale
-    return PairTerms(jnp.sqrt(dx2) * x_scale, jnp.sqrt(du2 / dx2) * unit, dxdu / dx2 * unit)
+    return PairTerms(jnp.sqrt(dx2) * (_differences.scaled(x)[1] * x_unit), jnp.sqrt(du2 / dx2) * at.unit_u, dxdu / dx2 * at.unit_u)
 
 
 class Atoms(NamedTuple):

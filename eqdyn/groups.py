@@ -47,11 +47,18 @@ class Group(NamedTuple):
         if jnp.shape(x) != (self.size, self.dim):
             msg = f"x: got shape {jnp.shape(x)}; expected {(self.size, self.dim)}, the particles of this group."
             raise ValueError(msg)
+        return self.with_units(tree, x)
+
+    def with_units(self, tree: Tree, y: Points) -> Tree:
+        """The tree with its particles replaced by any number of others, `y` `(m, dim)`: the axes of the group become m long."""
+        if jnp.ndim(y) != 2 or jnp.shape(y)[1] != self.dim:
+            msg = f"y: got shape {jnp.shape(y)}; expected (m, {self.dim}), particles of this group."
+            raise ValueError(msg)
         found, start, new = self._find(tree), 0, {}
         for leaf in self.leaves:
             width = math.prod(leaf.shape) // self.size
             rest = leaf.shape[: leaf.axis] + leaf.shape[leaf.axis + 1 :]
-            block = x[:, start : start + width].reshape(self.size, *rest).astype(found[leaf.path].dtype)
+            block = y[:, start : start + width].reshape(y.shape[0], *rest).astype(found[leaf.path].dtype)
             new[leaf.path], start = jnp.moveaxis(block, 0, leaf.axis), start + width
         return jax.tree_util.tree_map_with_path(lambda path, old: new.get(_checks.path_name(path), old), tree)
 

@@ -14,9 +14,9 @@ from eqdyn._value import bind
 
 
 class Frame(NamedTuple):
-    """One step as an observer sees it: `x` before, `u = U(x)`, `x_next` after, and the batch it saw.
+    """One step as an observer sees it: `x` before, `u = U(x)`, `x_next` after, the rule's state before and after, and the batch it saw.
 
-    In a lane that has ended nothing moves: `u = 0` and `x_next = x`.
+    In a lane that has ended nothing moves: `u = 0`, `x_next = x` and `state_next = state`.
     """
 
     step: jax.Array
@@ -27,6 +27,7 @@ class Frame(NamedTuple):
     state: Tree
     info: Tree
     data: Tree
+    state_next: Tree = None
 
 
 class Observer(NamedTuple):

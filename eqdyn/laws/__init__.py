@@ -19,10 +19,10 @@ LAWS = (*PROPERTIES, LEMMA_1, LEMMA_2, LEMMA_3, LEMMA_4, LEMMA_5, THEOREM_1, THE
 
 
 def residuals(group: Any, draw: Draw, asked: Asked, eta: Scalar, K: Scalar) -> dict[str, Residual]:
-    """Of every law at one draw, by name; of lifted invertibility on the host, see `lifted_residual`."""
+    """Of the laws at one draw, by name; lifted invertibility is looked at on the host, see `lifted_residual`."""
     known = facts(group, draw, asked, eta, K)
     known = known._replace(shared={"torn": torn(known), "merged early": merged_early(group, known)})
-    return {law.name: law.residual(group, known) for law in LAWS if law is not LIFTED}
+    return {law.name: law.residual(group, known) for law in LAWS if law.residual is not None}
 
 
 __all__ = ["LAWS", "LIFTED", "Facts", "Law", "Residual", "Told", "lifted_residual", "passes_or_fails", "residuals"]

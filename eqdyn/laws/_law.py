@@ -45,14 +45,14 @@ class Law(NamedTuple):
 
     Fields:
         name, says: the statement.
-        residual: `(group, facts) -> Residual`, mapped over the draws.
+        residual: `(group, facts) -> Residual`, mapped over the draws; None for a law whose residual is found on the host.
         verdict: `(some draw exceeds its tolerance, Told) -> verdict`, for draws that rounding leaves sharp.
         note: what its bound says in words, with `{bound}` for the largest over the draws.
     """
 
     name: str
     says: str
-    residual: Callable[..., Residual]
+    residual: Callable[..., Residual] | None
     verdict: Callable[[bool, Told], str] = passes_or_fails
     note: str = ""
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from eqdyn._types import Points, Scalar, Tree, Weights
+from eqdyn.field import Field, additive
 from eqdyn.groups import Group, from_axes
 
 Data = tuple[jax.Array, jax.Array]  # inputs (n, d), and targets (n,) or labels (n,)
@@ -40,6 +41,28 @@ def weighted_regression(x: Points, weight: Weights, data: Data) -> Scalar:
     return regression(jnp.concatenate([x[:, :d], weight[:, None] * x[:, d:]], axis=1), data)
 
 
+def regression_field() -> Field:
+    """The additive field of `weighted_regression`: neurons act through the outputs `f(z)` alone.
+
+    Example:
+        >>> import jax.numpy as jnp, eqdyn as eq
+        >>> from eqdyn.networks import two_layer
+        >>> rule, batch = eq.rules.gradient(two_layer.regression_field()), (jnp.ones((1, 1)), jnp.zeros(1))
+        >>> rule.update(jnp.array([[0.0, 2.0]]), (), batch).u.tolist()
+        [[-1.0, -1.0]]
+    """
+    return additive(_outputs, _squared_error)
+
+
+def _outputs(x: Points, weight: Weights, data: Data) -> jax.Array:
+    d = data[0].shape[1]
+    return (weight * x[:, d]) @ jax.nn.sigmoid(x[:, :d] @ data[0].T)
+
+
+def _squared_error(f: jax.Array, data: Data) -> Scalar:
+    return jnp.mean((f - data[1]) ** 2)
+
+
 def classifier(x: Points, num_inputs: int) -> Tree:
     """Particles `(n, d + c)` as the parameter tree of a classifier.
 
@@ -64,9 +87,29 @@ def logits(params: Tree, z: jax.Array) -> jax.Array:
 
 def cross_entropy(params: Tree, data: Data) -> Scalar:
     """Mean cross-entropy of a classifier, in nats."""
-    z, labels = data
-    log_p = jax.nn.log_softmax(logits(params, z))
-    return -jnp.mean(jnp.take_along_axis(log_p, labels[:, None], axis=1))
+    return _log_loss(_logits(params, data), params, data)
+
+
+def classifier_field(params: Tree) -> Field:
+    """The additive field of `cross_entropy`, with the hidden units of `params` as particles: tracers are neurons of the network.
+
+    Example:
+        >>> import jax.numpy as jnp, eqdyn as eq
+        >>> from eqdyn.networks import two_layer
+        >>> params = two_layer.classifier(jnp.ones((5, 4)), 3)
+        >>> rule, batch = eq.rules.gradient(two_layer.classifier_field(params)), (jnp.ones((2, 3)), jnp.zeros(2, int))
+        >>> rule.probe(jnp.ones((7, 4)), (), params, (), batch).u.shape
+        (7, 4)
+    """
+    return additive(_logits, _log_loss, group=neurons(params))
+
+
+def _logits(params: Tree, data: Data) -> jax.Array:
+    return logits(params, data[0])
+
+
+def _log_loss(s: jax.Array, params: Tree, data: Data) -> Scalar:
+    return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(s), data[1][:, None], axis=1))
 
 
 def accuracy(params: Tree, data: Data) -> Scalar:

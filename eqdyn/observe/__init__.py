@@ -1,8 +1,28 @@
 """Observers made of measures: what to watch along a run.
 
-Each records every `stride` steps and is read as a `Series` of `.steps` and `.values`.
+Each records every `stride` steps and is read as a `Series` of `.steps` and `.values`; `lyapunov` and `density`, which sum up over
+every step, as records that hold one.
 """
 
 from eqdyn.observe.along import atoms, configuration, merges, pair_constants, sharpness, stretch
+from eqdyn.observe.closest import Approach, closest
+from eqdyn.observe.density import density
+from eqdyn.observe.exponents import lyapunov
+from eqdyn.observe.ledger import Ledger, certificate
+from eqdyn.observe.swap import transverse
 
-__all__ = ["atoms", "configuration", "merges", "pair_constants", "sharpness", "stretch"]
+__all__ = [
+    "Approach",
+    "Ledger",
+    "atoms",
+    "certificate",
+    "closest",
+    "configuration",
+    "density",
+    "lyapunov",
+    "merges",
+    "pair_constants",
+    "sharpness",
+    "stretch",
+    "transverse",
+]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from eqdyn import _checks
 from eqdyn._types import Tree
-from eqdyn.rules._optimizer import average, zeros
+from eqdyn.rules._optimizer import average, root, zeros
 
 
 class AdamState(NamedTuple):
@@ -47,6 +47,6 @@ def quotient(rates: Rates, state: AdamState) -> Tree:
     def leaf(m: jax.Array, v: jax.Array) -> jax.Array:
         t = state.t.astype(m.dtype)
         correct1, correct2 = (1 - jnp.asarray(beta, m.dtype) ** t for beta in (rates.beta1, rates.beta2))
-        return -(m / correct1) / (jnp.sqrt(v / correct2) + jnp.asarray(rates.eps, m.dtype))
+        return -(m / correct1) / (root(v / correct2) + jnp.asarray(rates.eps, m.dtype))
 
     return jax.tree.map(leaf, state.m, state.v)

@@ -31,6 +31,12 @@ def zeros(x: Tree) -> Tree:
     return jax.tree.map(jnp.zeros_like, points_of(x))
 
 
+def root(v: jax.Array) -> jax.Array:
+    """`sqrt(v)`, with derivative 0 at v = 0: there the gradient was always 0, as behind a dead input, and infinity times 0 is no number."""
+    some = v > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, v, jnp.ones_like(v))), jnp.sqrt(jax.lax.stop_gradient(v)))
+
+
 def average(beta: float, old: Tree, new: Tree) -> Tree:
     """`beta * old + (1 - beta) * new`, leaf by leaf, in the dtype of the leaf."""
     return jax.tree.map(lambda a, b: jnp.asarray(beta, a.dtype) * a + jnp.asarray(1 - beta, a.dtype) * b, old, new)

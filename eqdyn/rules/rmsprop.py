@@ -13,7 +13,7 @@ from eqdyn._types import Tree
 from eqdyn._value import bind
 from eqdyn.field import Field, as_field
 from eqdyn.rule import Rule
-from eqdyn.rules._optimizer import average, optimizer, zeros
+from eqdyn.rules._optimizer import average, optimizer, root, zeros
 
 
 class RMSPropState(NamedTuple):
@@ -60,4 +60,4 @@ def _init(x: Tree) -> RMSPropState:
 
 def _turn(beta2: float, eps: float, g: Tree, state: RMSPropState, x: Tree) -> tuple[Tree, RMSPropState]:
     v = average(beta2, state.v, jax.tree.map(jnp.square, g))
-    return jax.tree.map(lambda g, v: -g / (jnp.sqrt(v) + jnp.asarray(eps, v.dtype)), g, v), RMSPropState(v)
+    return jax.tree.map(lambda g, v: -g / (root(v) + jnp.asarray(eps, v.dtype)), g, v), RMSPropState(v)

@@ -3,8 +3,8 @@
     EQDYN_DATA=... python3 benchmarks/paper_mnist.py
 
 784-1024-10 sigmoid, cross-entropy, batch 1,024, inputs in [0, 1], neurons starting on a sphere in R^794; gradient descent at 0.5
-and 0.02, 100 epochs. eta*K_pair and eta*mu are found at every step, on its batch; eta*lambda_max and eta*||T|| once an epoch, on
-the batch of its first step; the stretch is that of X^0 -> X^t; Betti numbers at a quarter of the diameter.
+and 0.02, 100 epochs. eta*K_pair and eta*mu are found at every step at 0.5 (once an epoch at 0.02), on its batch; eta*lambda_max and
+eta*||T|| once an epoch, on the batch of its first step; the stretch is that of X^0 -> X^t; Betti numbers at a quarter of the diameter.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from eqdyn.networks import two_layer
 BATCH, LOOK = 1024, 10  # epochs between two rows of the table
 
 
-def train(eta: float, epochs: int, width: int, seed: int, split: Any) -> list[dict[str, Any]]:
+def train(eta: float, epochs: int, width: int, seed: int, split: Any, *, every_step: bool) -> list[dict[str, Any]]:
     of_start, of_run = jax.random.split(jax.random.key(seed))
     run: Any = two_layer.classifier(eq.shapes.start_mnist(width, key=of_start).points, 784)
     neurons, rule = two_layer.neurons(run), eq.rules.gradient(two_layer.classifier_field(run))
     start, per_epoch = neurons.particles(run), len(split.train[1]) // BATCH
     watch = {
-        "certificate": eq.observe.pair_constants(group=neurons),
+        "certificate": eq.observe.pair_constants(group=neurons, stride=1 if every_step else per_epoch),
         "T": eq.observe.transverse(rule, group=neurons, stride=per_epoch),
         "sharpness": eq.observe.sharpness(rule, stride=per_epoch, num_iters=20),
     }
@@ -73,7 +73,7 @@ def orderings(tables: dict[float, list[dict[str, Any]]], small: float, large: fl
         "large: eta*K_pair < 1 throughout": tables[large][-1]["worst"] < 1,
         "large: eta*lambda_max > 1 in the first 40 epochs": all(row["eta*lambda_max"] > 1 for row in tables[large] if row["epoch"] <= 40),
         "large: nobody came closer than 0.95 of the first distance": min(row["stretch low"] for row in tables[large]) > 0.95,
-        "small: every step certified injective": all(row["injective"] == row["steps"] for row in tables[small]),
+        "small: every step that was seen certified injective": all(row["injective"] == row["steps"] for row in tables[small]),
     }
     if tables[large][-1]["epoch"] >= 60:
         found["large: b2 lost before epoch 60, or at it"] = any(row["Betti"][2] == 0 for row in tables[large] if row["epoch"] <= 60)
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "paper_mnist.json", help="where the JSON goes")
     options = parser.parse_args()
     split, etas = eq.data.mnist(), (0.5, 0.02)
-    tables = {eta: train(eta, options.epochs, options.width, options.seed, split) for eta in etas}
+    tables = {eta: train(eta, options.epochs, options.width, options.seed, split, every_step=eta == max(etas)) for eta in etas}
     for eta, table in tables.items():
         common.table(f"GD {eta:g}: {sum(row['seconds'] for row in table):.0f} s", table)
     found = orderings(tables, min(etas), max(etas))

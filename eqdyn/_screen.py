@@ -66,29 +66,28 @@ def screen(asked: Asked, x: Points, w: Points, *, block: int = BLOCK, slack: flo
     """The extreme values over all pairs, and the units they are in. `slack` multiplies the bound of the rounding: only a test makes it
     other than 1. Under `vmap` one after another: there a branch would be taken on both sides.
     """
+    count = -(-x.shape[0] // block)
+    pairs = np.asarray([(i, j) for i in range(count) for j in range(i, count)], np.int32)
 
     @jax.custom_batching.sequential_vmap
-    def one(x: Points, w: Points) -> tuple[Extremes, Cloud]:
-        return _screen(asked, x, w, block, slack)
+    def one(x: Points, w: Points, pairs: jax.Array) -> tuple[Extremes, Cloud]:
+        return _screen(asked, x, w, pairs, -(-x.shape[0] // count), slack)
 
-    return one(x, w)
+    return one(x, w, jnp.asarray(pairs))  # an argument: a constant inside could not be batched with a branch around it
 
 
-def _screen(asked: Asked, x: Points, w: Points, block: int, slack: float) -> tuple[Extremes, Cloud]:
+def _screen(asked: Asked, x: Points, w: Points, pairs: jax.Array, block: int, slack: float) -> tuple[Extremes, Cloud]:
     n, k = x.shape[0], len(asked.quantities)
-    count = -(-n // block)
-    block = -(-n // count)
     at, of_x, of_u = cloud(asked, x, w)
-    grams, balance = _grams(of_x, of_u, count * block - n, slack)
+    grams, balance = _grams(of_x, of_u, -n % block, slack)
     form = _form(asked, at, balance)
     nothing, zero = jnp.full((k,), -jnp.inf, x.dtype), jnp.zeros((), jnp.int32)
     start = _Found(Extremes(nothing, jnp.zeros((k, 2), jnp.int32), zero, zero, jnp.zeros((2,), jnp.int32), zero), nothing)
-    pairs = np.asarray([(i, j) for i in range(count) for j in range(i, count)], np.int32)
 
     def one(found: _Found, pair: jax.Array) -> tuple[_Found, None]:
         return _block(asked, at, grams, form, block, found, pair * block), None
 
-    return jax.lax.scan(one, start, jnp.asarray(pairs))[0].best, at
+    return jax.lax.scan(one, start, pairs)[0].best, at
 
 
 def _grams(of_x: Centred, of_u: Centred, missing: int, slack: float) -> tuple[_Grams, Scalar]:
@@ -173,8 +172,12 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
         attained.append(jnp.max(jnp.where(apart, low / jnp.where(apart, over, 1), -jnp.inf)))
     found = found._replace(least=jnp.maximum(found.least, jnp.stack(attained)))
 
+    def again(found: _Found, done: jax.Array) -> tuple[jax.Array, jax.Array]:
+        score = _promise(asked, form, found, of_block, x_low <= 0, sizes, valid & ~done)
+        return score, jnp.sum(score > 0, dtype=jnp.int32)
+
     def listed(carry: tuple) -> tuple:
-        found, done, score, _, lists = carry
+        found, done, score, left, lists = carry
         value, flat = jax.lax.top_k(score.ravel(), min(LIST, block * block))
         rows, columns = flat // block, flat % block
         some = [product.ravel()[flat] for product in products]
@@ -195,8 +198,9 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
 
         found, _, _ = jax.lax.while_loop(lambda carry: jnp.any(carry[1] > 0), decide, (found, value, value > 0))
         done = done.ravel().at[flat].set(True).reshape(done.shape)
-        score = _promise(asked, form, found, of_block, x_low <= 0, sizes, valid & ~done)
-        return found, done, score, jnp.sum(score > 0), lists + 1
+        # what is not listed promises no more than before
+        score, left = jax.lax.cond(left > len(flat), again, lambda found, done: (jnp.zeros_like(score), jnp.zeros_like(left)), found, done)
+        return found, done, score, left, lists + 1
 
     def more(carry: tuple) -> jax.Array:
         _, _, _, left, lists = carry
@@ -207,8 +211,8 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
         one, other = (jnp.broadcast_to(index, score.shape).ravel() for index in (i[:, None], j[None]))
         return _merged(asked, form, found, of_pairs.reshape(k, -1), tuple(flag.ravel() for flag in flags), one, other, (score > 0).ravel())
 
-    score = _promise(asked, form, found, of_block, x_low <= 0, sizes, valid)
-    carry = found, jnp.zeros_like(valid), score, jnp.sum(score > 0), jnp.zeros((), jnp.int32)
+    nobody = jnp.zeros_like(valid)
+    carry = found, nobody, *again(found, nobody), jnp.zeros((), jnp.int32)
     found, _, score, left, _ = jax.lax.while_loop(more, listed, carry)
     return jax.lax.cond(left > 0, whole, lambda found, _: found, found, score)
 

@@ -199,19 +199,15 @@ def num_places(label: Labels) -> jax.Array:
 
 
 def _row_hashes(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two 32-bit murmur3 hashes of each row's bits, with the constants of the second exchanged."""
+    """Two 32-bit hashes of each row's bits: sums of its words, each salted by its column and mixed as murmur3 does at the end."""
     word = {1: jnp.uint8, 2: jnp.uint16}.get(x.dtype.itemsize, jnp.uint32)
     words = jax.lax.bitcast_convert_type(x, word).reshape(x.shape[0], -1).astype(jnp.uint32)
-    first = jnp.asarray([[0xCC9E2D51], [0x1B873593]], jnp.uint32)
-    second, start = first[::-1], jnp.asarray([[0x9747B28C], [0x3C6EF372]], jnp.uint32)
 
-    def rotated(a: jax.Array, by: int) -> jax.Array:
-        return (a << jnp.uint32(by)) | (a >> jnp.uint32(32 - by))
+    def mixed(h: jax.Array) -> jax.Array:
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+            h = (h ^ (h >> jnp.uint32(shift))) * jnp.uint32(factor)
+        return h
 
-    def mix(h: jax.Array, column: jax.Array) -> tuple[jax.Array, None]:
-        return rotated(h ^ (rotated(column[None] * first, 15) * second), 13) * jnp.uint32(5) + jnp.uint32(0xE6546B64), None
-
-    h, _ = jax.lax.scan(mix, jnp.broadcast_to(start, (2, x.shape[0])), words.T)
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
-        h = (h ^ (h >> jnp.uint32(shift))) * jnp.uint32(factor)
-    return h[0], h[1]
+    columns = jnp.arange(1, words.shape[1] + 1, dtype=jnp.uint32)
+    first, second = (jnp.sum(mixed(words + mixed(columns * jnp.uint32(salt))[None]), axis=1, dtype=jnp.uint32) for salt in (0xCC9E2D51, 0x1B873593))
+    return first, second

@@ -87,8 +87,9 @@ def ledger(book: Any, *, others: Mapping[str, tuple[Any, Any]] | None = None, ti
     top.set(xscale="log", yscale="log", ylabel="eta * constant (no unit)", title=title)
     top.legend(fontsize=8)
 
-    bottom.plot(steps, values.log_low, color=_DARK, linewidth=1.3, label="closest pair since the start")
-    bottom.plot(steps, values.log_high, color=_DARK, linewidth=1.0, linestyle="--", label="farthest")
+    known = np.isfinite(np.asarray(values.log_low, float))  # in many dimensions it is taken now and then
+    bottom.plot(steps[known], np.asarray(values.log_low)[known], color=_DARK, linewidth=1.3, label="closest pair since the start")
+    bottom.plot(steps[known], np.asarray(values.log_high)[known], color=_DARK, linewidth=1.0, linestyle="--", label="farthest")
     low, high = np.asarray(values.bound_low, float), np.asarray(values.bound_high, float)
     bottom.plot(
         steps,

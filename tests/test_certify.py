@@ -241,3 +241,20 @@ def test_a_crossing_is_no_merge():
     assert blind.values.merged.tolist() == [1, 0, 0]
     assert "1 crossings" in book.summary()
     assert np.isinf(book.values.q[1])  # equal places, different U: they part
+
+
+@pytest.mark.parametrize("lanes", [None, pytest.param(2, marks=pytest.mark.slow)])
+def test_in_many_dimensions_the_stretch_since_the_start_is_taken_now_and_then_and_at_the_last(lanes):
+    """300 particles in 50 dimensions go through matrix products; everybody moves towards the mean."""
+    x = start(jnp.float32, n=300, d=50)
+    eta = 0.1 if lanes is None else jnp.array([0.1, 0.2], jnp.float32)
+    watch = {"book": eq.observe.certificate()}
+    run = eq.simulate(eq.rules.consensus(), x, eta=eta, lanes=lanes, num_steps=12, observe=watch)
+    book = run.observed["book"]
+    log_low = book.values.log_low if lanes is None else book.values.log_low[1]
+    assert np.nonzero(~np.isnan(log_low))[0].tolist() == [0, 10, 11]
+    rate = math.log(0.9 if lanes is None else 0.8)
+    np.testing.assert_allclose(log_low[[0, 10, 11]], np.array([1, 11, 12]) * rate, rtol=1e-4)
+    assert "nobody merged" in book.summary()
+    on = eq.simulate(eq.rules.consensus(), run, eta=eta, num_steps=1, observe=watch).observed["book"]
+    assert np.sum(~np.isnan(on.values.log_high[..., -3:])) == (2 if lanes is None else 4)  # records 10 and 12: the one at 11 stays as it was

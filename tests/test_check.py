@@ -26,11 +26,11 @@ def test_there_are_twelve_broken_rules():
     assert len(BROKEN) >= 12
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fifty_random_good_rules_raise_no_alarm(kind, dtype, key):
     rule = KINDS[kind]()
-    for seed in range(5):
+    for seed in range(10):
         report = eq.check(rule, start(dtype, seed=seed), data=coefficients(seed, dtype), num_draws=16, key=key)
         if kind == "median":  # it has kinks, and P3 says so
             assert {name for name, law in report.laws.items() if law.verdict == "fails"} <= {"P3"}, (seed, str(report))

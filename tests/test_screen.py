@@ -277,6 +277,16 @@ def test_lanes_give_what_one_cloud_gives():
             np.testing.assert_array_equal(one, many[k], err_msg=name)
 
 
+def test_lanes_may_branch():
+    """Nothing in the program is a constant array, which JAX cannot batch with the branch around it."""
+
+    def one(taken, x, y):
+        return jax.lax.cond(taken, lambda x, y: geometry.stretch(x, y).low, lambda x, y: jnp.zeros((), x.dtype), x, y)
+
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in (((3,), bool), ((3, 300, 50), jnp.float32), ((3, 300, 50), jnp.float32))]
+    assert jax.eval_shape(jax.vmap(one), *shapes).shape == (3,)
+
+
 def test_many_dimensions_go_through_products_and_few_do_not(monkeypatch):
     taken = []
     monkeypatch.setattr(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn import _checks, geometry, groups
+from eqdyn import _checks, _screen, geometry, groups
 from eqdyn._lifted import lifted_rows
 from eqdyn._types import Points, Tree
 from eqdyn._value import bind
 from eqdyn.measure.coincidence import count_crossings, count_merges
 from eqdyn.observer import Frame, Observer, Series, series_like
+
+_EVERY = 10  # records between two stretches since the start, in many dimensions
 
 
 class LedgerRecord(NamedTuple):
@@ -27,7 +30,8 @@ class LedgerRecord(NamedTuple):
         at: the pair that attains q.
         bound_low, bound_high: what the certificates of the steps seen so far add up to, `sum log(1 - eta mu)` and `sum log(1 + q)`: bounds of the
             log-stretch since the start, of any pair, where every step was seen. Minus infinity once a step was not certified.
-        log_low, log_high: log of the smallest and largest stretch since the start, of the pairs themselves. Exact.
+        log_low, log_high: log of the smallest and largest stretch since the start, of the pairs themselves. Exact. In many dimensions,
+            where it costs as much as all else here, taken at every tenth record and at the last; NaN at the others.
         merged: distinct (lifted) particles that this step made one.
         crossings: pairs of places that became one in coordinates only; the state parts them again. 0 where the state is not known.
     """
@@ -127,7 +131,11 @@ def _plain(value: np.ndarray) -> Any:
 
 
 class _Carry(NamedTuple):
+    """`start` and `now`: the particles before the first record and after the last one, of which there have been `seen`."""
+
     start: Points
+    now: Points
+    seen: jax.Array
     low: jax.Array
     high: jax.Array
     series: Series
@@ -137,7 +145,7 @@ def certificate(*, group: Any = None, stride: int = 1, lifted: bool = False) -> 
     """Keeps the ledger of a run: for every step seen `q = eta K_pair` and `eta mu`, the pair that attains q, the certificates added up
     beside the stretch since the start, and merges; read as a `Ledger` (for a dict of groups a dict of them).
 
-    Exact for the steps that it sees, up to rounding; a stride of 20 certifies one step in 20, and says so. Time O(n^2 d) twice a
+    Exact for the steps that it sees, up to rounding; a stride of 20 certifies one step in 20, and says so. Time O(n^2 d) a
     record, at the speed of matrix products for large d.
 
     Args:
@@ -175,7 +183,8 @@ def _init(group: Any, frame: Frame) -> _Carry:
     start = _rows(group, frame.x).particles(frame.x)
     _checks.points(start, "x", least=2)
     zero, none = jnp.zeros((), start.dtype), jnp.zeros((), jnp.int32)
-    return _Carry(start, zero, zero, series_like(LedgerRecord(zero, zero, jnp.zeros((2,), jnp.int32), zero, zero, zero, zero, none, none)))
+    record = LedgerRecord(zero, zero, jnp.zeros((2,), jnp.int32), zero, zero, zero, zero, none, none)
+    return _Carry(start, start, none, zero, zero, series_like(record))
 
 
 def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
@@ -186,19 +195,51 @@ def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
     q, eta_mu = eta * found.k_pair, eta * found.mu
     # without a certificate of its own a step may have brought any pair to nothing
     low, high = carry.low + jnp.log1p(-jnp.minimum(eta_mu, 1)), carry.high + jnp.log1p(q)
-    since = geometry.stretch(carry.start, x_next)
-    merged, crossings = count_merges(x, x_next).merged, jnp.zeros((), jnp.int32)
-    if lifted:
-        z, z_next = lifted_rows(one, frame.x, frame.state), lifted_rows(one, frame.x_next, frame.state_next)
-        found_lifted = count_crossings(z, z_next, x_next)
-        merged, crossings = found_lifted.merged, found_lifted.crossings
-    record = LedgerRecord(q, eta_mu, found.k_pair_at, low, high, jnp.log(since.low), jnp.log(since.high), merged, crossings)
-    return _Carry(carry.start, low, high, carry.series.append(frame.step, record))
+    every = _EVERY if _screen.pays(x) else 1
+    ends = carry.start, x_next
+    log_low, log_high = _since(*ends) if every == 1 else jax.lax.cond(carry.seen % every == 0, _since, _not_taken, *ends)
+    met = geometry.num_places(geometry.labels(x_next)) < x.shape[0]
+    merged, crossings = jax.lax.cond(met, functools.partial(_coincidences, group, lifted), _none, frame)
+    record = LedgerRecord(q, eta_mu, found.k_pair_at, low, high, log_low, log_high, merged, crossings)
+    return _Carry(carry.start, x_next, carry.seen + 1, low, high, carry.series.append(frame.step, record))
+
+
+def _coincidences(group: Any, lifted: bool, frame: Frame) -> tuple[jax.Array, jax.Array]:
+    """Merges of the step, and places that are shared by parameters alone."""
+    one = _rows(group, frame.x)
+    x, x_next = one.particles(frame.x), one.particles(frame.x_next)
+    if not lifted:
+        return count_merges(x, x_next).merged, jnp.zeros((), jnp.int32)
+    z, z_next = lifted_rows(one, frame.x, frame.state), lifted_rows(one, frame.x_next, frame.state_next)
+    found = count_crossings(z, z_next, x_next)
+    return found.merged, found.crossings
+
+
+def _none(frame: Frame) -> tuple[jax.Array, jax.Array]:
+    """Of distinct parameters neither is possible."""
+    return jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+
+
+def _since(start: Points, now: Points) -> tuple[jax.Array, jax.Array]:
+    """Log of the smallest and largest stretch since the start."""
+    found = geometry.stretch(start, now)
+    return jnp.log(found.low), jnp.log(found.high)
+
+
+def _not_taken(start: Points, now: Points) -> tuple[jax.Array, jax.Array]:
+    return jnp.full((), jnp.nan, start.dtype), jnp.full((), jnp.nan, start.dtype)
+
+
+_since_at_last, _since_at_last_of_lanes = jax.jit(_since), jax.jit(jax.vmap(_since))
 
 
 def _read(stride: int, carry: _Carry) -> Ledger:
     series = carry.series
-    return Ledger(np.asarray(series.steps), jax.tree.map(np.asarray, series.values), stride, series.laned)
+    values = jax.tree.map(np.array, series.values)
+    if len(series) and np.isnan(values.log_low[..., -1]).any():
+        last = (_since_at_last_of_lanes if series.laned else _since_at_last)(carry.start, carry.now)
+        values.log_low[..., -1], values.log_high[..., -1] = (np.asarray(value) for value in last)
+    return Ledger(np.asarray(series.steps), values, stride, series.laned)
 
 
 def _init_named(named: tuple, frame: Frame) -> dict[str, _Carry]:

@@ -161,7 +161,8 @@ def _residuals(
         # the last part is filled up, so that all parts run in one program
         block = np.resize(indices[start : start + width], width)
         draws = _drawn(group, x, key, jnp.asarray(block))
-        asked, lifted = _asked(rule, group, max(1, lanes // width), state, draws, data)
+        # one program at a time: of several in flight each may hold a thread of XLA's pool and wait for one that is not left
+        asked, lifted = jax.block_until_ready(_asked(rule, group, max(1, lanes // width), state, draws, data))
         on_device = _compared(group, draws, asked, *numbers)
         for law in LAWS:
             parts[law].append(laws.lifted_residual(lifted, group.dim, eta, K, width) if law is LIFTED else on_device[law.name])

@@ -15,6 +15,8 @@ os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {os.environ.get('EQDYN_TEST_XLA_FLAGS'
 import jax  # noqa: E402 - the flags come first
 import pytest  # noqa: E402
 
+# on two cores programs in flight can wait for each other's threads without end
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # noqa: FBT003
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

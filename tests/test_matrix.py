@@ -68,7 +68,8 @@ def test_every_rule_is_a_row():
 
 # one of each kind in float64; the others, whose programs differ in dtype alone, take as long again
 BOTH = {"gradient", "adam", "consensus", "self_attention", "langevin"}
-ROWS = [(name, jnp.float32) for name in RULES | KEYED | ADAPTED]
+AGAIN = {"adam, weighted", "optax sgd", "optax clipped"}  # forms of which another stands here
+ROWS = [pytest.param(name, jnp.float32, marks=pytest.mark.slow if name in AGAIN else []) for name in RULES | KEYED | ADAPTED]
 ROWS += [pytest.param(name, jnp.float64, marks=[] if name in BOTH else pytest.mark.slow) for name in RULES | KEYED]
 
 
@@ -95,8 +96,23 @@ UNLIKE = {name: {"P1"} | TORN | (PAIRS - {"Lemma 5"} if name in SUBTLE else PAIR
 KINKED = {jnp.float32: {"sorted"}, jnp.float64: {"sorted", "normalised along the wrong axis"}}
 
 
+# the plainest of those that look at the row's index; the others see the same verdicts, and are slow
+PLAIN = {
+    "index-dependent rate of 1e-3",
+    "particle after particle",
+    "particle 0 leads",
+    "normalised along the wrong axis",
+    "sorted",
+    "per-particle key",
+}
+
+
+def suite(names, fast):
+    return [pytest.param(name, marks=[] if name in fast else pytest.mark.slow) for name in names]
+
+
 @pytest.mark.parametrize("dtype", CONTROL_DTYPES)
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", suite(BROKEN, PLAIN))
 def test_rules_that_treat_particles_unlike_fail(name, dtype, key):
     rule, x = eq.rules.from_function(BROKEN[name]), start(dtype)
     report = eq.check(rule, x, key=key)
@@ -165,8 +181,19 @@ def _leaky(rate):
     return eq.Rule(inner.init, update)
 
 
+TWICE = {
+    "K of a third",
+    "K of a half, decay",
+    "weights that grow",
+    "nesterov past the fold",
+    "adamw below 1/decay",
+    "rotation at any eta",
+    "square root",
+}
+
+
 @pytest.mark.parametrize("dtype", CONTROL_DTYPES)
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", suite(CONTROLS, set(CONTROLS) - TWICE))
 def test_controls_fail_where_they_must_and_nowhere_else(name, dtype, key):
     make, options, failing = CONTROLS[name]
     x = start(dtype, d=2) if "rotation" in name else start(dtype)

@@ -16,7 +16,7 @@ import jax  # noqa: E402 - the flags come first
 import pytest  # noqa: E402
 
 # on two cores programs in flight can wait for each other's threads without end
-jax.config.update("jax_cpu_enable_async_dispatch", False)  # noqa: FBT003
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -249,12 +249,12 @@ def test_in_many_dimensions_the_stretch_since_the_start_is_taken_now_and_then_an
     x = start(jnp.float32, n=300, d=50)
     eta = 0.1 if lanes is None else jnp.array([0.1, 0.2], jnp.float32)
     watch = {"book": eq.observe.certificate()}
-    run = eq.simulate(eq.rules.consensus(), x, eta=eta, lanes=lanes, num_steps=12, observe=watch)
+    run = eq.simulate(eq.rules.consensus(), x, eta=eta, lanes=lanes, num_steps=22, observe=watch)
     book = run.observed["book"]
     log_low = book.values.log_low if lanes is None else book.values.log_low[1]
-    assert np.nonzero(~np.isnan(log_low))[0].tolist() == [0, 10, 11]
+    assert np.nonzero(~np.isnan(log_low))[0].tolist() == [0, 20, 21]
     rate = math.log(0.9 if lanes is None else 0.8)
-    np.testing.assert_allclose(log_low[[0, 10, 11]], np.array([1, 11, 12]) * rate, rtol=1e-4)
+    np.testing.assert_allclose(log_low[[0, 20, 21]], np.array([1, 21, 22]) * rate, rtol=1e-4)
     assert "nobody merged" in book.summary()
     on = eq.simulate(eq.rules.consensus(), run, eta=eta, num_steps=1, observe=watch).observed["book"]
-    assert np.sum(~np.isnan(on.values.log_high[..., -3:])) == (2 if lanes is None else 4)  # records 10 and 12: the one at 11 stays as it was
+    assert np.sum(~np.isnan(on.values.log_high[..., -3:])) == (2 if lanes is None else 4)  # records 20 and 22: the one at 21 stays as it was

@@ -18,7 +18,7 @@ from eqdyn._value import bind
 from eqdyn.measure.coincidence import count_crossings, count_merges
 from eqdyn.observer import Frame, Observer, Series, series_like
 
-_EVERY = 10  # records between two stretches since the start, in many dimensions
+_EVERY = 20  # records between two stretches since the start, in many dimensions
 
 
 class LedgerRecord(NamedTuple):
@@ -31,7 +31,7 @@ class LedgerRecord(NamedTuple):
         bound_low, bound_high: what the certificates of the steps seen so far add up to, `sum log(1 - eta mu)` and `sum log(1 + q)`: bounds of the
             log-stretch since the start, of any pair, where every step was seen. Minus infinity once a step was not certified.
         log_low, log_high: log of the smallest and largest stretch since the start, of the pairs themselves. Exact. In many dimensions,
-            where it costs as much as all else here, taken at every tenth record and at the last; NaN at the others.
+            where it costs as much as all else here, taken at every twentieth record and at the last; NaN at the others.
         merged: distinct (lifted) particles that this step made one.
         crossings: pairs of places that became one in coordinates only; the state parts them again. 0 where the state is not known.
     """

@@ -6,8 +6,8 @@ All pairs of N = 1024 particles in D = 794, float32: random clouds, the paper's 
 same after training, and the worst case, a linear rule, where all pairs are tied and differences have to decide every one. The bound
 is the two full Gram products `X X^t` and `U U^t` in the same dtype, with the same threads, in the same run. Beside it stand the plain
 scan by differences and SciPy's `pdist`. N = 20,000 in D = 64 runs in a process of its own, for its memory. Last, what
-`observe.certificate(stride=20)` adds to a step of training. Asked for: 2.5 times the bound; 2 GiB; 10 %. Without EQDYN_DATA the network sees
-random images of the same shape, and the rows say so.
+`observe.certificate(stride=20)` adds to a step of training, and sharpness and swap curvature beside hessian-eigenthings. Asked for:
+2.5 times the bound; 2 GiB; 10 %. Without EQDYN_DATA the network sees random images of the same shape, and the rows say so.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import common
+import curvature
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -197,7 +198,14 @@ def pair_tables(options: Any) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-SECTIONS: tuple[Callable[[Any], dict[str, list[dict[str, Any]]]], ...] = (pair_tables,)
+def curvature_tables(options: Any) -> dict[str, list[dict[str, Any]]]:
+    network = Network(64 if options.quick else HIDDEN)
+    batch = jax.tree.map(lambda leaf: leaf[: 128 if options.quick else BATCH], network.data)
+    title = f"Curvature of the network, {network.name}, one batch of {len(batch[1])}"
+    return {title: curvature.curvature(network.params, batch, min(options.repeats, 3))}
+
+
+SECTIONS: tuple[Callable[[Any], dict[str, list[dict[str, Any]]]], ...] = (pair_tables, curvature_tables)
 
 
 def main() -> None:

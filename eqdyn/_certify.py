@@ -31,7 +31,7 @@ class Certificate:
         stretch_min_at, stretch_max_at: the pairs that attain them.
         q: `max |(x_i'-x_j') - (x_i-x_j)| / |x_i-x_j|`, `eta K_pair` of the step; below 1 nobody can have merged.
         q_at: its pair.
-        merged: `(m, 2)` each particle that lost its place, with the smallest index that has it now.
+        merged: `(m, 2)` each particle (of twins the first) that met others than its twins, with the smallest index that has its place now.
         unresolved: `(k, 2)` pairs at or below the floor, distinct after the step, the nearest first; at most 1,000.
         num_unresolved: how many there are.
         num_split: coincident particles that came apart, which no equivariant rule does.
@@ -66,9 +66,10 @@ def certify(x: Any, x_next: Any, *, group: Any = None) -> Any:
         s_ij = |x_i'-x_j'| / |x_i-x_j|,      injective if every  s_ij > f_ij = 4 eps (|x_i'| + |x_j'|) / |x_i-x_j|
 
     Exact over all pairs, by differences, in the dtype that is given: the floor `f_ij` is what rounding of x_next may have done, eps that of the
-    dtype of the input. float64 is worked on in float64 on the host, whatever x64 says; float16 and bfloat16 in float32. Says nothing of
-    what lies between the particles, or of other steps. Twins of x, which stay twins under any equivariant rule, are left out. With a
-    state pass lifted particles (`eq.lifted`): equal parameters with different state are no merge.
+    dtype of the input, in a tree that of the coarsest leaf of the group. float64 is worked on in float64 on the host, whatever x64 says;
+    float16 and bfloat16 in float32. Says nothing of what lies between the particles, or of other steps. Twins of x, which stay twins
+    under any equivariant rule, are left out. With a state pass lifted particles (`eq.lifted`): equal parameters with different state
+    are no merge.
 
     Args:
         x: particles `(n, d)`, anything NumPy can read; or a tree of such, with a group.
@@ -100,7 +101,7 @@ def certify(x: Any, x_next: Any, *, group: Any = None) -> Any:
             msg = f"x_next: got structure {same[1]}; expected that of x, {same[0]}."
             raise TypeError(msg)
         named = groups.resolve(group, before)
-        found = {name: _certified(*(one.particles(tree) for tree in (before, after))) for name, one in named.items()}
+        found = {name: _certified(one.particles(before), one.particles(after), _coarsest(one, before, after)) for name, one in named.items()}
     return found if isinstance(group, Mapping) else found["particles"]
 
 
@@ -109,29 +110,40 @@ def _arrays(tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.asarray(leaf), tree)
 
 
-def _certified(x: jax.Array, y: jax.Array) -> Certificate:
+def _coarsest(group: Any, *trees: Tree) -> float:
+    """The largest eps among the leaves that hold the particles: joined they have the finest."""
+    if isinstance(group, groups.Rows):
+        own = [group.particles(tree) for tree in trees]
+    else:
+        paths = {leaf.path for leaf in group.leaves}
+        own = [leaf for tree in trees for path, leaf in jax.tree_util.tree_leaves_with_path(tree) if _checks.path_name(path) in paths]
+    return max(float(jnp.finfo(leaf.dtype).eps) for leaf in own)
+
+
+def _certified(x: jax.Array, y: jax.Array, eps: float) -> Certificate:
     x, y = _checks.points(x), _checks.points(y, "x_next")
     _checks.same_shape(x, y, ("x", "x_next"))
     _checks.finite(x, "x")
-    eps, n = float(jnp.finfo(x.dtype).eps), len(x)
+    n = len(x)
     nowhere, none = (-1, -1), np.zeros((0, 2), np.int64)
     if n == 1 or not bool(jnp.all(jnp.isfinite(y))):
         verdict: Verdict = "injective" if n == 1 and bool(jnp.all(jnp.isfinite(y))) else "unresolved"
         return Certificate(verdict, np.nan, nowhere, np.nan, nowhere, np.nan, nowhere, none, none, 0, 0)
-    if jnp.finfo(x.dtype).bits < 32:
-        x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    # squares of near pairs are numbers of float64, where `eps` stays that of the input
+    x, y = x.astype(jnp.float64), y.astype(jnp.float64)
     found = jax.tree.map(np.asarray, _moved(x, y, _FLOOR * eps))
     lost = unresolved = none
-    num = split = 0
+    num = split = merged = 0
     if found.num_unresolved or found.num_twins or found.num_torn:  # else all are distinct, before and after
         before, counted = jax.tree.map(np.asarray, _merged(x, y))
-        after, split = counted.partner, int(counted.split)
-        first = np.nonzero((before == np.arange(n)) & (after != np.arange(n)))[0]  # the first at their place before, not any more
+        after, split, merged = counted.partner, int(counted.split), int(counted.merged)
+        met = np.nonzero(before != before[after])[0]  # at one place with a particle of another place before
+        first = met[np.sort(np.unique(np.stack([before, after], axis=1)[met], axis=0, return_index=True)[1])]  # of twins that go together
         lost = np.stack([first, after[first]], axis=1)
         unresolved, num = _unresolved(np.asarray(x, np.float64), np.asarray(y, np.float64), _FLOOR * eps)
     torn = bool(found.num_torn)
     return Certificate(
-        "merged" if len(lost) else "unresolved" if num else "injective",
+        "merged" if merged else "unresolved" if num else "injective",
         float(found.low),
         _pair(found.low_at),
         np.inf if torn else float(found.high),

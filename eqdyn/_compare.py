@@ -73,8 +73,9 @@ def compare(
         distance_share          that, over the root mean square way of the first run from x0: the share that is due to what differs
         max_q                   the largest `eta * K_pair` of a step that `observe.certificate` or `observe.pair_constants` recorded (or
                                 another observer whose records have a `q`)
-        first_open              the first recorded step that could have merged particles: q >= 1, and eta * mu >= 1 if recorded; -1 if none
-        steps_seen              steps of which q was recorded; nothing is said of the others
+        first_open              the first recorded step that could have merged particles: q >= 1, and eta * mu >= 1 if recorded, or that
+                                did, by rounding, if recorded; -1 if none
+        steps_seen              steps of which q was recorded while the run went on; nothing is said of the others
         betti                   (b0, b1, b2) at diameter/4, a diagnostic
 
     Args:
@@ -128,7 +129,7 @@ class _Lane(NamedTuple):
     eta: float | None
     time: float | None
     loss: float | None
-    q: list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # steps, q, and eta * mu (q where it is not known)
+    q: list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # steps, q, and which could have merged particles
 
 
 def _lanes(name: str, given: Any, x0: Any) -> Iterator[_Lane]:
@@ -199,8 +200,10 @@ def _q_records(observed: Mapping[str, Any], lane: int | None) -> Iterator[tuple[
     for read in jax.tree.leaves(dict(observed), is_leaf=is_series):  # a ledger is a leaf, with the fields of a series
         for record in _with_q(getattr(read, "values", None)):
             of_lane = lane if read.laned else None
-            q = np.asarray(_of_lane(record.q, of_lane))
-            yield np.asarray(read.steps), q, np.asarray(_of_lane(record.eta_mu, of_lane)) if hasattr(record, "eta_mu") else q
+            known = record.q, getattr(record, "eta_mu", record.q), getattr(record, "merged", np.zeros(np.shape(record.q)))
+            q, eta_mu, merged = (np.asarray(_of_lane(value, of_lane)) for value in known)
+            # NaN is open: nothing is known of such a step
+            yield np.asarray(read.steps), q, (~(q < 1) & ~(eta_mu < 1)) | (merged > 0)
 
 
 def _with_q(values: Any) -> Iterator[Any]:
@@ -214,10 +217,9 @@ def _with_q(values: Any) -> Iterator[Any]:
 def _of_records(lane: _Lane) -> dict[str, Any]:
     if not any(len(steps) for steps, _, _ in lane.q):
         return {"max_q": None, "first_open": None, "steps_seen": None}
-    # NaN is open: nothing is known of such a step
-    opened = np.concatenate([steps[~(q < 1) & ~(mu < 1)] for steps, q, mu in lane.q])
+    opened = np.concatenate([steps[open_] for steps, _, open_ in lane.q])
     return {
         "max_q": float(np.max(np.concatenate([q for _, q, _ in lane.q]))),
         "first_open": int(opened.min()) if opened.size else -1,
-        "steps_seen": len(np.unique(np.concatenate([steps for steps, _, _ in lane.q]))),
+        "steps_seen": len(np.unique(np.concatenate([steps[steps < lane.steps] for steps, _, _ in lane.q]))),
     }

@@ -104,9 +104,10 @@ def controls(
     given = data.arrays if isinstance(data, Batches) and not drawn else data
     found = {}
     for name, (steps, repeats) in plan.items():
+        size = float(eta) if steps == num_steps else time / steps  # the run in question has the very eta that was given
         fed = _Held(given, repeats) if drawn and batches == "held" and repeats else given
-        run = simulate(rule, x0, eta=time / steps, num_steps=steps, data=fed, key=key, observe=observe, progress=progress)
-        found[name] = Control(run, time / steps, time)
+        run = simulate(rule, x0, eta=size, num_steps=steps, data=fed, key=key, observe=observe, progress=progress)
+        found[name] = Control(run, size, time)
     return found if end is None else {**found, "flow": Control(end, 0.0, end.time)}
 
 

@@ -13,13 +13,14 @@ import numpy as np
 from eqdyn import _checks, geometry, groups
 from eqdyn._floor import pair_floor
 from eqdyn._inequalities import Inequality, inequalities
-from eqdyn._precise import Force, force
+from eqdyn._precise import Force, curvature, force
 from eqdyn._types import Key, Kind, Tree
 from eqdyn.measure.sharpness import Sharpness, sharpness
-from eqdyn.measure.swap import Transverse, transverse
+from eqdyn.measure.swap import Transverse
 from eqdyn.rule import Rule
 
 RESOLVED = 1e-3  # relative error up to which a constant over pairs counts as resolved
+_ROUNDING = 1e-9  # of a pair's rate: as good as nothing, where its approach is nearly 0
 
 
 class Constant(NamedTuple):
@@ -29,7 +30,7 @@ class Constant(NamedTuple):
         value: 1/[eta].
         eta_crit: `1 / value`, [eta]; infinite where the value is 0 or negative.
         kind: "exact", "lower", "upper", "estimate" or "diagnostic".
-        where: the particle, or the pair, that attains it; None for the Hessian, which belongs to all.
+        where: the particle, or the pair, that attains it; None for the Hessian, which belongs to all, and where no two are distinct.
         error: by how much the value may be off, 1/[eta]: residual or rounding floor.
     """
 
@@ -62,14 +63,14 @@ class Critical:
     Fields:
         pair: `K_pair`, over all pairs. Exact here; a step below its `eta_crit` merges nobody. "lower" where rounding hides the pairs
             that would decide: the value is then certain, the error reaches the largest that is possible.
-        one_sided: `mu`, over all pairs: the sharper certificate.
+        one_sided: `mu`, over all pairs: the sharper certificate; "lower" likewise, by itself: its value plus its error is certain.
         transverse: `max ||T||`, the constant of an infinitesimal pair at a particle; `.where` the particle, or the pair of twins.
         fold: the largest rate at which such a pair is turned over: the step map folds at a particle at its `eta_crit`.
         sharpness: the largest absolute eigenvalue of the Hessian: an estimate of 1/K from below, never a certificate.
         places: the transverse measure of every particle or pair.
         hessian: what Lanczos found.
         inequalities: those of the theory, checked, each with its condition.
-        dtype: in which U was found for the pairs.
+        dtype: in which U was found for the pairs (that of T is `places.norm.dtype`).
     """
 
     pair: Constant
@@ -99,8 +100,8 @@ class Critical:
             middle = self.pair.eta_crit if 0 < self.pair.eta_crit < math.inf else 1.0
             etas = middle * np.geomspace(0.01, 100, 60)
         etas = np.atleast_1d(np.asarray(etas, np.float64))
-        if etas.ndim != 1 or not np.all(np.isfinite(etas) & (etas > 0)):
-            msg = f"etas: got {etas}; expected finite step sizes > 0, (k,)."
+        if etas.ndim != 1 or not etas.size or not np.all(np.isfinite(etas) & (etas > 0)):
+            msg = f"etas: got {etas}; expected finite step sizes > 0, (k,), at least one."
             raise ValueError(msg)
         with jax.enable_x64(True):  # noqa: FBT003
             x, u = jnp.asarray(self._force.x), jnp.asarray(self._force.u)
@@ -113,7 +114,7 @@ class Critical:
         for name in ("pair", "one_sided", "transverse", "fold", "sharpness"):
             one = getattr(self, name)
             kind = one.kind if one.resolved or name not in ("pair", "one_sided") else f"{one.kind}, unresolved"
-            where = "all particles" if one.where is None else "-" if not one.where else " and ".join(map(str, one.where))
+            where = "all particles" if name == "sharpness" else "-" if not one.where else " and ".join(map(str, one.where))
             lines.append(f"{name:<12}{one.value:>12.4g}{one.eta_crit:>12.4g}{one.error:>10.1g}  {kind:<10} {where}")
         lines += [f"{one.verdict:>8}: {one.statement}  ({one.left:.4g}, {one.right:.4g}; {one.condition})" for one in self.inequalities.values()]
         return "\n".join([*lines, f"transverse by {self.places.route}; pairs in {self.dtype}"])
@@ -132,7 +133,8 @@ def critical(rule: Rule, x: Any, state: Tree = None, data: Tree = None, *, group
 
     `pair` and `one_sided` are exact at this configuration: U is found in float64 whatever x is in (where the rule can be), and what its
     rounding does to near pairs is reported as the error. T comes from the rule's probe, or from antisymmetric derivatives at near pairs
-    (`places.route` says which). The inequalities between them are computed on both sides, with their conditions.
+    (`places.route` says which), likewise in float64; where it cannot, its rounding is not known, and it is an "estimate". The
+    inequalities between them are computed on both sides, with their conditions.
 
     Args:
         rule: the update rule; with a state, the constants are those of U with the state held fixed (coordinates, not lifted particles).
@@ -173,6 +175,9 @@ def critical(rule: Rule, x: Any, state: Tree = None, data: Tree = None, *, group
         if one.size < 2:
             msg = f"group[{name!r}]: got {one.size} particle; expected at least 2."
             raise ValueError(msg)
+        if jnp.finfo(one.particles(x).dtype).bits < 32:
+            msg = f"group[{name!r}]: got particles in {one.particles(x).dtype}; expected float32 or float64; write x.astype('float32')."
+            raise TypeError(msg)
     hessian = jax.tree.map(np.asarray, sharpness(rule, x, state, data, num_iters=num_iters, key=key))
     found = {name: _of_group(rule, one, x, state, data, num_iters, key, hessian) for name, one in named.items()}
     return found if isinstance(group, dict) else found["particles"]
@@ -181,21 +186,22 @@ def critical(rule: Rule, x: Any, state: Tree = None, data: Tree = None, *, group
 def _of_group(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, num_iters: int, key: Any, hessian: Sharpness) -> Critical:
     known = force(rule, group, x, state, data, key)
     pair, one_sided = over_pairs(known)
-    places = transverse(rule, x, state, data, group=group, num_iters=num_iters, key=key)
+    places = curvature(rule, group, x, state, data, num_iters, key)
     wide, deep = int(np.argmax(_known(places.norm))), int(np.argmin(np.where(np.isnan(places.low), np.inf, places.low)))
     bounded: Kind = "upper" if places.kind == "lower" else places.kind  # the smallest eigenvalue's lower bound is the rate's upper
     size: Kind = "estimate" if places.kind == "lower" else places.kind
+    if np.isnan(places.norm).any():  # T is not finite there: the largest of the others bounds from below
+        bounded, size = ("lower" if kind == "exact" else "estimate" for kind in (bounded, size))
+    turns = -float(places.low[deep])
     lean = float(hessian.asymmetry) > 64 * float(jnp.finfo(hessian.asymmetry.dtype).eps) * group.size**0.5
     constants = {
         "pair": pair,
         "one_sided": one_sided,
         "transverse": _constant(float(places.norm[wide]), size, _place(places, wide), float(places.error[wide])),
-        "fold": _constant(max(0.0, -float(places.low[deep])), bounded, _place(places, deep), float(places.error[deep])),
+        "fold": _constant(turns if math.isnan(turns) else max(0.0, turns), bounded, _place(places, deep), float(places.error[deep])),
         "sharpness": _constant(float(hessian.norm), "diagnostic" if lean else "estimate", None, float(hessian.norm_residual)),
     }
-    checked = inequalities(
-        rule, group, x, state, data, key, known, {name: one.value for name, one in constants.items()}, pair.where, places, hessian, deep
-    )
+    checked = inequalities(rule, group, x, state, data, key, known, constants, places, hessian, deep)
     return Critical(**constants, places=places, hessian=hessian, inequalities=checked, dtype=known.dtype, _force=known)
 
 
@@ -205,20 +211,35 @@ def over_pairs(known: Force) -> tuple[Constant, Constant]:
         x, u, rounding = (jnp.asarray(part) for part in (known.x, known.u, known.rounding))
         found = jax.tree.map(np.asarray, _pair_constants(x, u))
         floor = jax.tree.map(np.asarray, _pair_floor(x, u, rounding))
-    k, mu = float(found.k_pair), float(found.mu)
-    certain, upper = float(floor.certain), float(floor.upper)
-    at, mu_at = tuple(map(int, found.k_pair_at)), tuple(map(int, found.mu_at))
+    return _of_rates(found, floor), _of_approach(found, floor)
+
+
+def _of_rates(found: Any, floor: Any) -> Constant:
+    k, certain, upper, at = float(found.k_pair), float(floor.certain), float(floor.upper), _pair(found.k_pair_at)
     if not math.isfinite(k):
-        return _constant(k, "exact", at, 0.0 if math.isinf(k) else math.nan), _constant(mu, "exact", mu_at, math.nan)
+        return _constant(k, "exact", at, 0.0 if math.isinf(k) else math.nan)
+    if upper == -math.inf:  # no two are distinct
+        return _constant(0.0, "exact", None, 0.0)
     error = max(upper - k, k - certain)
     if error <= RESOLVED * k or upper == 0:
-        pair = _constant(k, "exact", at, error)
-    else:
-        pair = _constant(max(certain, 0.0), "lower", tuple(map(int, floor.certain_at)), upper - max(certain, 0.0))
-    distance = np.linalg.norm(known.x[mu_at[0]] - known.x[mu_at[1]])
-    own = float(known.rounding[list(mu_at)].sum() / distance) if distance else 0.0
-    # a pair hidden by rounding may approach faster, at no more than its rate
-    return pair, _constant(mu, "exact" if pair.kind == "exact" else "estimate", mu_at, own if pair.kind == "exact" else max(own, error))
+        return _constant(k, "exact", at, error)
+    return _constant(max(certain, 0.0), "lower", _pair(floor.certain_at), upper - max(certain, 0.0))
+
+
+def _of_approach(found: Any, floor: Any) -> Constant:
+    mu, certain, upper = float(found.mu), float(floor.closing), float(floor.closing_upper)
+    if upper == -math.inf:
+        return _constant(0.0, "exact", None, 0.0)
+    if not math.isfinite(mu):
+        return _constant(mu, "exact", _pair(found.mu_at), math.nan)
+    error = max(upper - mu, mu - certain)  # whichever pair rounding hides
+    if error <= max(RESOLVED * abs(mu), _ROUNDING * float(floor.closing_rate)):
+        return _constant(mu, "exact", _pair(found.mu_at), error)
+    return _constant(certain, "lower", _pair(floor.closing_at), upper - certain)
+
+
+def _pair(at: np.ndarray) -> tuple[int, ...]:
+    return tuple(map(int, at))
 
 
 def _constant(value: float, kind: Kind, where: tuple[int, ...] | None, error: float) -> Constant:

@@ -11,27 +11,33 @@ A pair is asked in terms of `dx = x_i - x_j` and of `du`, the difference of U or
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from eqdyn._types import Points, Scalar
 
 TWIN = 32  # roundings of the largest U by which the U of two coincident particles may differ
 UNROLL = {1: 4, 32: 16}  # from that dimension on, coordinates that are added to the sums of a tile at a time (measured)
+LONG = 4096  # coordinates that are summed one after another; more are summed in parts
+MOST = 2**31 - 1  # where counts of pairs stop
 _TILE_PAIRS = 2**16  # pairs a tile holds: its sums stay in the cache
 
 
 class Asked(NamedTuple):
     """What is looked for. `moved`: the second array holds the places after the step, not U. `torn`: coincident particles that part
     count as infinite; else they are left out of the values, and counted. `floor`: a pair of margin up to `floor^2` is unresolved.
+    `eps`: what one rounding of U is; 0 for that of the array it comes in.
     """
 
     quantities: tuple[str, ...]
     moved: bool
     torn: bool = True
     floor: float = 0.0
+    eps: float = 0.0
 
 
 class Cloud(NamedTuple):
@@ -58,7 +64,8 @@ class Cloud(NamedTuple):
 
 class Extremes(NamedTuple):
     """The largest value of each quantity and a pair that attains it, -inf where no pair has one; how many pairs coincide and stay
-    (`twins`), coincide and part (`torn`, and one of them), and are distinct but not resolved after the step.
+    (`twins`), coincide and part (`torn`, and one of them), and are distinct but not resolved after the step. Distinct pairs whose
+    squares would not be numbers of this dtype are told nothing of: their values are the worst that there are. Counts stop at `MOST`.
     """
 
     value: jax.Array
@@ -73,7 +80,7 @@ def power_of_two(size: Scalar) -> Scalar:
     """The power of two above a size, within the range whose inverse is a normal number."""
     _, exponent = jnp.frexp(size)
     info = jnp.finfo(size.dtype)
-    return jnp.ldexp(jnp.ones((), size.dtype), jnp.clip(exponent, info.minexp + 1, info.maxexp - 1))
+    return jnp.ldexp(jnp.ones((), size.dtype), jnp.clip(exponent, info.minexp + 1, info.maxexp - 2))
 
 
 def scaled(x: Points) -> tuple[Points, Scalar]:
@@ -103,14 +110,14 @@ def cloud(asked: Asked, x: Points, w: Points) -> tuple[Cloud, Centred, Centred]:
         (xs, x_scale), (us, u_scale) = scaled(x), scaled(w)
         of_x, of_u = centred(xs), centred(us)
         unit = (u_scale / x_scale) * (of_u.unit / of_x.unit)
-        tear = TWIN * jnp.finfo(dtype).eps * jnp.max(jnp.abs(us)) / of_u.unit
+        tear = TWIN * (asked.eps or float(jnp.finfo(dtype).eps)) * jnp.max(jnp.abs(us)) / of_u.unit
         factors = (1 / jnp.stack([x_scale, of_x.unit]), 1 / jnp.stack([u_scale, of_u.unit]))
         return Cloud(x, w, *factors, jnp.zeros(x.shape[:1], dtype), unit, unit, tear * tear), of_x, of_u._replace(off=jnp.zeros((), dtype))
     scale = power_of_two(jnp.maximum(jnp.max(jnp.abs(x)), jnp.max(jnp.abs(w))))
     xs, ys = x / scale, w / scale
     of_x, of_u, of_y = centred(xs), centred(ys - xs), centred(ys)
     factors = (1 / jnp.stack([scale, of_x.unit]), 1 / jnp.stack([scale, of_y.unit]))
-    size = jnp.sqrt(jnp.sum((ys / of_y.unit) ** 2, axis=1)) if asked.floor else jnp.zeros(x.shape[:1], dtype)
+    size = lengths(ys / of_y.unit) if asked.floor else jnp.zeros(x.shape[:1], dtype)
     return Cloud(x, w, *factors, size, of_u.unit / of_x.unit, of_y.unit / of_x.unit, jnp.zeros((), dtype)), of_x, of_u
 
 
@@ -126,64 +133,120 @@ def terms(asked: Asked, at: Cloud, dx: jax.Array, dw: jax.Array) -> tuple[jax.Ar
     return dx * dx, dw * dw, du * du, dx * du
 
 
-def values(asked: Asked, at: Cloud, sums: tuple[jax.Array, ...], sizes: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The quantities of pairs, `(k, ...)`, and which are twins, torn, and unresolved."""
+def values(
+    asked: Asked, at: Cloud, sums: tuple[jax.Array, ...], apart: jax.Array, sizes: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:  # fmt: skip
+    """The quantities of pairs, `(k, ...)`, and which are twins, torn, and unresolved. `apart`: which are distinct."""
     dx2, dw2 = sums[:2]
     du2 = sums[2] if len(sums) == 4 else dw2
-    same = dx2 == 0
-    torn = same & (dw2 > at.tear)
-    over = jnp.where(same, 1, dx2)
+    info = jnp.finfo(dx2.dtype)
+    torn = ~apart & (dw2 > at.tear)
+    near = apart & (dx2 < at.x.shape[1] * float(info.tiny) / float(info.eps))  # of what was flushed more than a rounding
+    over = jnp.where(apart & ~near, dx2, 1)
 
     def value(name: str) -> jax.Array:
         if name == "margin":
             return -dw2 / jnp.where(sizes > 0, sizes * sizes, 1)
         return {"rate": du2, "closing": -sums[-1], "high": dw2, "low": -dw2}[name] / over  # divided: equal squares give 1
 
-    of_torn = {name: jnp.inf if asked.torn and name in ("rate", "high") else -jnp.inf for name in asked.quantities}
-    found = [jnp.where(same, jnp.where(torn, of_torn[name], -jnp.inf), value(name)) for name in asked.quantities]
-    unresolved = ~same & (dw2 <= (asked.floor * sizes) ** 2) if asked.floor else jnp.zeros_like(same)
-    return jnp.stack(found), (same & ~torn, torn, unresolved)
+    worst = {"low": 0.0, "margin": 0.0}
+    found = [jnp.where(apart, jnp.where(near, worst.get(name, jnp.inf), value(name)), coincident(asked, name, torn)) for name in asked.quantities]
+    unresolved = apart & (near | (dw2 <= (asked.floor * sizes) ** 2)) if asked.floor else jnp.zeros_like(apart)
+    return jnp.stack(found), (~apart & ~torn, torn, unresolved)
 
 
-def tile(asked: Asked, at: Cloud, rows: jax.Array, others: jax.Array) -> tuple[jax.Array, ...]:
-    """The terms of the pairs of `rows` and `others`, summed one coordinate after another: nothing of size (n, n, d) is formed."""
-    (xa, wa), (xb, wb) = at.rows(rows), at.rows(others)
+def coincident(asked: Asked, name: str, torn: jax.Array) -> jax.Array:
+    return jnp.where(torn, jnp.inf if asked.torn and name in ("rate", "high") else -jnp.inf, -jnp.inf)
+
+
+def tile(asked: Asked, at: Cloud, rows: jax.Array, others: jax.Array) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """The terms of the pairs of `rows` and `others`, summed over coordinates, and which pairs are distinct: nothing of size (n, n, d)
+    is formed.
+    """
+    xa, wa, xb, wb = at.x[rows], at.w[rows], at.x[others], at.w[others]
     zero = jnp.zeros((xa.shape[0], xb.shape[0]), xa.dtype)
 
-    def add(sums: tuple, coordinate: tuple) -> tuple[tuple, None]:
-        p, q, r, s = coordinate
-        new = terms(asked, at, p[:, None] - q[None], r[:, None] - s[None])
-        return tuple(a + b for a, b in zip(sums, new, strict=True)), None
+    def add(carry: tuple, coordinate: tuple) -> tuple:
+        sums, apart = carry
+        p, q = coordinate[:2]
+        scaled = [v * factor[0] * factor[1] for v, factor in zip(coordinate, (at.of_x, at.of_x, at.of_w, at.of_w), strict=True)]
+        new = terms(asked, at, scaled[0][:, None] - scaled[1][None], scaled[2][:, None] - scaled[3][None])
+        return tuple(a + b for a, b in zip(sums, new, strict=True)), apart | (p[:, None] != q[None])
 
-    unroll = min(max(count for least, count in UNROLL.items() if least <= xa.shape[1]), xa.shape[1]) if xa.shape[0] > 3 else 1
     num = len(terms(asked, at, xa[:1, 0], wa[:1, 0]))
-    return jax.lax.scan(add, (zero,) * num, (xa.T, xb.T, wa.T, wb.T), unroll=unroll)[0]
+    return over_coordinates(add, ((zero,) * num, zero > 0), (xa, xb, wa, wb))
+
+
+def over_coordinates(add: Callable[[tuple, tuple], tuple], start: tuple, rows: tuple[Points, ...], *, unrolled: bool = True) -> Any:
+    """`(sums, flags)` over the coordinates of rows, one after another; beyond `LONG` of them in parts, whose sums are added."""
+    d = rows[0].shape[1]
+    unroll = min(max(count for least, count in UNROLL.items() if least <= d), d) if unrolled and rows[0].shape[0] > 3 else 1
+
+    def part(carry: tuple, coordinates: tuple) -> tuple:
+        return jax.lax.scan(lambda carry, one: (add(carry, one), None), carry, coordinates, unroll=unroll)[0]
+
+    coordinates = tuple(a.T for a in rows)
+    if d <= LONG:
+        return part(start, coordinates)
+    num = -(-d // LONG)
+    parts = tuple(jnp.pad(a, ((0, num * LONG - d), (0, 0))).reshape(num, LONG, -1) for a in coordinates)
+
+    def whole(carry: tuple, one: tuple) -> tuple[tuple, None]:
+        sums, flags = part((start[0], carry[1]), one)
+        return (tuple(a + b for a, b in zip(carry[0], sums, strict=True)), flags), None
+
+    return jax.lax.scan(whole, start, parts)[0]
 
 
 def scan(asked: Asked, at: Cloud) -> Extremes:
     """All pairs by differences, in tiles of rows; the last tile is filled with copies of the last row. Time O(n^2 d)."""
     n = at.x.shape[0]
+    return of_rows(n, lambda rows: values(asked, at, *tile(asked, at, rows, jnp.arange(n)), at.size[rows][:, None] + at.size[None]))
+
+
+def of_rows(n: int, table: Callable[[jax.Array], tuple[jax.Array, tuple[jax.Array, ...]]]) -> Extremes:
+    """The extremes of what a table tells of the pairs of some rows and all others."""
     height = max(1, min(n, _TILE_PAIRS // n))
     num = -(-n // height)
 
-    def table(rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        return values(asked, at, tile(asked, at, rows, jnp.arange(n)), at.size[rows][:, None] + at.size[None])
-
-    def best(rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    def best(rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...], jax.Array]:
         found, flags = table(rows)
-        return found.max(2).T, tuple(flag.sum(1) for flag in flags)
+        ahead = jnp.arange(n)[None] > rows[:, None]  # each pair once
+        return found.max(2).T, tuple((flag & ahead).sum(1) for flag in flags), flags[1].any(1)
 
     every = jnp.minimum(jnp.arange(num * height), n - 1).reshape(num, height)
-    found, (twins, torn, unresolved) = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], jax.lax.map(best, every))
+    found, counts, tears = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], jax.lax.map(best, every))
     i = jnp.argmax(found, axis=0)
-    ends = jnp.concatenate([i, jnp.argmax(torn)[None]])
+    ends = jnp.concatenate([i, jnp.argmax(tears)[None]])
     partners, flags = table(ends)
     j = jnp.argmax(jnp.diagonal(partners[:, :-1], axis1=0, axis2=1).T, axis=1)
-    return Extremes(
-        jnp.take_along_axis(found, i[None], axis=0)[0],
-        jnp.stack([i, j], axis=1).astype(jnp.int32),
-        (jnp.sum(twins - 1) // 2).astype(jnp.int32),
-        (jnp.sum(torn) // 2).astype(jnp.int32),
-        jnp.stack([ends[-1], jnp.argmax(flags[1][-1])]).astype(jnp.int32),
-        (jnp.sum(unresolved) // 2).astype(jnp.int32),
-    )
+    twins, torn, unresolved = (total(count) for count in counts)
+    value, where = jnp.take_along_axis(found, i[None], axis=0)[0], jnp.stack([i, j], axis=1).astype(jnp.int32)
+    return Extremes(value, where, twins, torn, jnp.stack([ends[-1], jnp.argmax(flags[1][-1])]).astype(jnp.int32), unresolved)
+
+
+def total(counts: jax.Array) -> jax.Array:
+    """The sum of counts below `MOST / 2`, which stops there where it would be more."""
+    return jnp.where(jnp.sum(counts.astype(jnp.float32)) < 0.999 * MOST, jnp.sum(counts, dtype=jnp.int32), MOST)
+
+
+def added(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Of two counts: past the largest whole number of 32 bits a sum turns negative."""
+    found = a + b
+    return jnp.where(found < 0, np.int32(MOST), found)
+
+
+# --- in the units of x and w -----------------------------------------------------------------------------------------------
+
+
+def measured(asked: Asked, at: Cloud, found: Extremes) -> Extremes:
+    """Values not squared, in the units of x and w: R, -p, s, -s, and minus the margin."""
+    unit = {"rate": at.unit_u, "closing": at.unit_u, "high": at.unit_y, "low": at.unit_y, "margin": jnp.ones_like(at.unit_y)}
+    roots = [v if name == "closing" else jnp.sign(v) * jnp.sqrt(jnp.abs(v)) for name, v in zip(asked.quantities, found.value, strict=True)]
+    return found._replace(value=jnp.stack([root * unit[name] for name, root in zip(asked.quantities, roots, strict=True)]))
+
+
+def lengths(rows: Points) -> jax.Array:
+    """Of each row; squares neither overflow nor vanish."""
+    unit = power_of_two(jnp.max(jnp.abs(rows), axis=1))
+    return jnp.sqrt(jnp.sum((rows / unit[:, None]) ** 2, axis=1)) * unit

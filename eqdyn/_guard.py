@@ -48,6 +48,9 @@ def guard(c: float = 0.9, *, group: Any = None, constant: Literal["pair", "one_s
     resolved, `4 eps (|x_i'| + |x_j'|) / |x_i - x_j| < 1 - c`. A step within the bound passes bit for bit. "pair" also holds all
     distances below `1 + c` of what they were; "one_sided" scales less, since turning and parting do not count.
 
+    The updates are limited as they are. Who multiplies them again voids the guarantee: simulate the rule of a guarded optimizer at the
+    default eta of 1 (at another one q is up to `eta c`), and set the step size in the optimizer.
+
     Refused, that is replaced by zero and counted: a step that is not finite, and one that tears coincident particles apart (their q
     is infinite; no equivariant optimizer does that). What stands before the guard keeps its state of such a step.
 
@@ -56,7 +59,7 @@ def guard(c: float = 0.9, *, group: Any = None, constant: Literal["pair", "one_s
     Args:
         c: bound on q, 0 < c < 1.
         group: None for an array of rows, the `Group` that reads particles out of a parameter tree, or a dict of groups, of which
-            the largest q decides. Leaves outside are scaled too.
+            the largest q decides. Leaves outside are scaled too, but for those of integers.
         constant: "pair" or "one_sided".
 
     Returns:
@@ -138,7 +141,9 @@ def _update(c: float, named: Any, constant: str, updates: Tree, state: GuardStat
         state.num_refused + (last.scale == 0).astype(jnp.int32),
         state.lost + (1 - last.scale),
     )
-    return jax.tree.map(lambda leaf: jnp.where(last.scale == 0, jnp.zeros_like(leaf), leaf), last.updates), new
+    return jax.tree.map(
+        lambda leaf: jnp.where((last.scale == 0) & jnp.issubdtype(leaf.dtype, jnp.inexact), jnp.zeros_like(leaf), leaf), last.updates
+    ), new
 
 
 class _Attempt(NamedTuple):
@@ -161,6 +166,8 @@ def _finite(tree: Tree) -> jax.Array:
 
 def _scaled(updates: Tree, scale: jax.Array) -> Tree:
     def scaled(leaf: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return leaf  # a count, say: no part of a step
         wide = _wider(leaf.dtype, scale.dtype)
         return (leaf.astype(wide) * scale.astype(wide)).astype(leaf.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import groups
-from eqdyn._precise import Force
+from eqdyn._precise import Force, tried
 from eqdyn._types import Key, Points, Tree, Weighted
 from eqdyn.linalg import lanczos_rows
 from eqdyn.measure.sharpness import Sharpness, sharpness
@@ -23,7 +24,9 @@ _ROUNDING = 256  # roundings by which two sides that are equal may differ
 
 
 class Inequality(NamedTuple):
-    """`left <= right`, both computed. `verdict`: "holds", "fails", or "not due" where its condition is not met (it may hold or not: look)."""
+    """`left <= right`, both computed. `verdict`: "holds", "fails", or "not due" where its condition is not met (it may hold or not: look)
+    or a side is not known (NaN).
+    """
 
     statement: str
     left: float
@@ -33,39 +36,43 @@ class Inequality(NamedTuple):
 
 
 def inequalities(
-    rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key | None, known: Force, constants: Mapping[str, float],
-    pair: tuple[int, ...] | None, places: Transverse, hessian: Sharpness, deep: int,
+    rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key | None, known: Force, constants: Mapping[str, Any],
+    places: Transverse, hessian: Sharpness, deep: int,
 ) -> dict[str, Inequality]:  # fmt: skip
-    eps = float(jnp.finfo(places.norm.dtype).eps)
+    value, pair = {name: one.value for name, one in constants.items()}, constants["pair"].where
+    open_ = constants["one_sided"].error  # mu and K_pair may be known to different precision
+    eps = float(jnp.finfo(hessian.norm.dtype).eps)
     slack = _ROUNDING * eps
-    scale = max(constants["pair"], constants["transverse"], 0.0)
-    found = {"mu <= K_pair": _judged("mu <= K_pair", constants["one_sided"], constants["pair"], slack * scale, "always", met=True)}
-    if rule.probe is not None and pair and not matching_subtrees(x, state):
-        along, missed = (float(part) for part in _segment(rule, group, x, state, data, key, *pair))
+    scale = max(value["pair"], value["transverse"], 0.0)
+    found = {"mu <= K_pair": _judged("mu <= K_pair", value["one_sided"], value["pair"], open_ + slack * scale, "always", met=True)}
+    apart = bool(pair) and bool(np.any(known.x[pair[0]] != known.x[pair[1]]))
+    if rule.probe is not None and apart and not matching_subtrees(x, state):
+        segment = functools.partial(_segment, rule, group, i=pair[0], j=pair[1])
+        finer = tried(np.float64, segment, x, state, data, key) if known.dtype == np.float64 else None
+        along, missed = (float(part) for part in (segment(x, state, data, key) if finer is None else finer))
         name = "K_pair <= ||T|| on its segment"
-        found[name] = _judged(name, constants["pair"], along, missed + slack * scale, "the field is frozen and smooth along it", met=True)
+        found[name] = _judged(name, value["pair"], along, missed + slack * scale, "the field is frozen and smooth along it", met=True)
     if places.route == "probe" and isinstance(group, groups.Rows) and not matching_subtrees(x, state):
         double = _doubled(rule, x, data, key)
         if double is not None:
             name, condition = "||T|| <= ||J|| of the doubled system", "T and J symmetric, so that Lanczos knows the norm"
             lean = max(places.asymmetry, float(double.asymmetry)) <= slack * known.x.shape[0] ** 0.5
             found[name] = _judged(
-                name, constants["transverse"], float(double.norm), float(double.norm_residual) + slack * float(double.norm), condition, met=lean
+                name, value["transverse"], float(double.norm), float(double.norm_residual) + slack * float(double.norm), condition, met=lean
             )
     if places.route == "probe" and not matching_subtrees(x, state):
         newton, met = _gauss_newton(rule, group, x, state, data, key, places, deep, hessian, slack)
         name = "fold <= lambda_max"
         condition = f"weights 1, and the Gauss-Newton form is not negative along the fold (here {newton:.3g})"
-        found[name] = _judged(
-            name, constants["fold"], float(hessian.value), float(hessian.residual) + slack * float(hessian.norm), condition, met=met
-        )
+        found[name] = _judged(name, value["fold"], float(hessian.value), float(hessian.residual) + slack * float(hessian.norm), condition, met=met)
     name = "K_pair <= sharpness"
-    found[name] = _judged(name, constants["pair"], float(hessian.norm), slack * scale, "only for a pair in the limit", met=False)
+    found[name] = _judged(name, value["pair"], float(hessian.norm), slack * scale, "only for a pair in the limit", met=False)
     return found
 
 
 def _judged(statement: str, left: float, right: float, slack: float, condition: str, *, met: bool) -> Inequality:
-    return Inequality(statement, left, right, ("holds" if left <= right + slack else "fails") if met else "not due", condition)
+    known = not any(map(math.isnan, (left, right, slack)))
+    return Inequality(statement, left, right, ("holds" if left <= right + slack else "fails") if met and known else "not due", condition)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -88,6 +90,9 @@ class Run:
         return xarray.Dataset(variables, coordinates, attrs={"num_steps": self.step})
 
 
+WAITING = 4  # chunks of records that may be on their way beside the simulation
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a simulation. `.run` is the run so far: pass it to `simulate` to go on."""
 
@@ -105,6 +110,9 @@ class History:
             # an observer that was replaced, or was away for a leg, starts its records anew
             gone = [f".watched['{name}']" for name in before._observers if observers.get(name) != before._observers[name]]
             self.parts = {place: list(parts) for place, parts in before._history.items() if not any(place.startswith(name) for name in gone)}
+        self.leaving = {f".watched['{name}']": one.leaving for name, one in observers.items() if one.leaving is not None}
+        self._beside = ThreadPoolExecutor(1, "eqdyn-leaving") if self.leaving else None
+        self._room = threading.Semaphore(WAITING)
 
     def drain(self, carry: Carry, laned: bool) -> Carry:
         """Move what the series hold to the host, and empty them."""
@@ -117,18 +125,38 @@ class History:
                 cut = (slice(None), slice(count)) if laned else (slice(count),)
                 steps = np.asarray(node.steps)[(0, slice(count)) if laned else cut]
                 values = jax.tree.map(lambda leaf: np.asarray(leaf)[cut], node.values)
-                self.parts.setdefault(jax.tree_util.keystr(path), []).append((steps, values))
+                place = jax.tree_util.keystr(path)
+                self.parts.setdefault(place, []).append((steps, self._sent_off(place, values)))
             return Series(node.steps, node.values, jnp.zeros_like(node.count))
 
         return jax.tree_util.tree_map_with_path(empty, carry, is_leaf=is_series)
+
+    def _sent_off(self, place: str, values: Tree) -> Any:
+        """The records as they are, or a promise of what becomes of them; waits while too many are under way."""
+        apply = next((leaving for name, leaving in self.leaving.items() if place.startswith(name)), None)
+        if apply is None or self._beside is None:
+            return values
+        self._room.acquire()
+        promise = self._beside.submit(apply, values)
+        promise.add_done_callback(lambda _: self._room.release())
+        return promise
+
+    def close(self) -> None:
+        """Let the thread beside end when its work is done."""
+        if self._beside is not None:
+            self._beside.shutdown(wait=False)
 
     def whole(self, path: Any, node: Any, laned: bool) -> Any:
         """The series at `path` with all its records."""
         if not is_series(node) or isinstance(node.steps, np.ndarray):
             return node
-        axis = 1 if laned else 0
-        parts = self.parts.get(jax.tree_util.keystr(path), [])
+        axis, place = 1 if laned else 0, jax.tree_util.keystr(path)
+        parts = [(steps, values.result() if isinstance(values, Future) else values) for steps, values in self.parts.get(place, [])]
+        if parts:
+            self.parts[place] = parts
         none = jax.tree.map(lambda leaf: np.asarray(leaf)[(slice(None),) * axis + (slice(0),)], node.values)
+        for name, leaving in self.leaving.items():
+            none = leaving(none) if place.startswith(name) else none
         steps = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
         values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), none, *(part[1] for part in parts))
         return Series(steps.astype(np.int64), values, laned=laned)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn._differences import Asked, Centred, Cloud, Extremes, cloud, power_of_two, terms, tile, values
+from eqdyn._differences import Asked, Centred, Cloud, Extremes, added, cloud, power_of_two, terms, tile, values
 from eqdyn._types import Points, Scalar
 
 BLOCK = 256  # rows; a block of pairs is BLOCK by BLOCK
@@ -207,7 +207,7 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
         return (left > 0) & ((lists < 2) | (left <= block * block // SHARE))
 
     def whole(found: _Found, score: jax.Array) -> _Found:
-        of_pairs, flags = values(asked, at, tile(asked, at, i, j), at.size[i][:, None] + at.size[j][None])
+        of_pairs, flags = values(asked, at, *tile(asked, at, i, j), at.size[i][:, None] + at.size[j][None])
         one, other = (jnp.broadcast_to(index, score.shape).ravel() for index in (i[:, None], j[None]))
         return _merged(asked, form, found, of_pairs.reshape(k, -1), tuple(flag.ravel() for flag in flags), one, other, (score > 0).ravel())
 
@@ -246,7 +246,7 @@ def _decided(asked: Asked, at: Cloud, i: jax.Array, j: jax.Array) -> tuple[jax.A
 
     dx, dw = (folded(a, b) for a, b in zip(at.rows(i), at.rows(j), strict=True))
     sums = (term.sum(axis=1).sum(axis=1) for term in terms(asked, at, dx, dw))
-    return values(asked, at, tuple(sums), at.size[i] + at.size[j])
+    return values(asked, at, tuple(sums), jnp.any(at.x[i] != at.x[j], axis=1), at.size[i] + at.size[j])
 
 
 def _merged(
@@ -264,10 +264,10 @@ def _merged(
     best = Extremes(
         jnp.maximum(value, best.value),
         at,
-        best.twins + jnp.sum(twins, dtype=jnp.int32),
-        best.torn + jnp.sum(torn, dtype=jnp.int32),
+        added(best.twins, jnp.sum(twins, dtype=jnp.int32)),
+        added(best.torn, jnp.sum(torn, dtype=jnp.int32)),
         jnp.where(torn[tear], jnp.stack([i[tear], j[tear]]), best.torn_at),
-        best.unresolved + jnp.sum(unresolved, dtype=jnp.int32),
+        added(best.unresolved, jnp.sum(unresolved, dtype=jnp.int32)),
     )
     known = jnp.where(jnp.isneginf(best.value), -jnp.inf, best.value * form.scale + form.shift)
     return _Found(best, jnp.maximum(found.least, known))

@@ -119,7 +119,7 @@ def simulate(
     def so_far() -> Run:
         return finished(carry, host_carry, history, observers, step, key, lanes)
 
-    with _interruptible() as interrupted, _bar(progress, step, last) as report:
+    with contextlib.closing(history), _interruptible() as interrupted, _bar(progress, step, last) as report:
         while step < last:
             for name, one in host.items():
                 if step % one.stride == 0:

@@ -164,15 +164,17 @@ def prepared(
     loss = None if loss is None else per_lane(lambda _: series_like(loss))(carry.status)
     axis = 1 if program.lanes else 0
 
-    def room(node: Any) -> Any:
-        """Every series, emptied, with room for one record a step of a chunk."""
-        if not is_series(node):
-            return node
+    def roomy(tree: Tree, stride: int) -> Tree:
+        """Every series, emptied, with room for the records of a chunk."""
+        records = -(-capacity // stride)
 
         def buffer(leaf: Any) -> jax.Array:
-            return jnp.zeros((*leaf.shape[:axis], capacity, *leaf.shape[axis + 1 :]), leaf.dtype)
+            return jnp.zeros((*leaf.shape[:axis], records, *leaf.shape[axis + 1 :]), leaf.dtype)
 
-        return Series(buffer(node.steps), jax.tree.map(buffer, node.values), jnp.zeros_like(node.count))
+        def room(node: Any) -> Any:
+            return Series(buffer(node.steps), jax.tree.map(buffer, node.values), jnp.zeros_like(node.count)) if is_series(node) else node
 
-    roomy = jax.tree.map(room, (watched, loss), is_leaf=is_series)
-    return carry._replace(watched=roomy[0], loss=roomy[1]), host_carry
+        return jax.tree.map(room, tree, is_leaf=is_series)
+
+    watched = {name: roomy(tree, observers[name].stride) for name, tree in watched.items()}
+    return carry._replace(watched=watched, loss=roomy(loss, program.every)), host_carry

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eqdyn import _checks, _differences, _screen
-from eqdyn._differences import Asked, Cloud, Extremes
+from eqdyn import _checks, _differences, _near, _screen
+from eqdyn._differences import Asked, Extremes
 from eqdyn._types import Labels, Points, Scalar, Weights
 
 PAIR_BYTES = 2**30  # what a dense table of all pairs may take
@@ -24,6 +24,7 @@ class PairTerms(NamedTuple):
         distance  d = |x_i - x_j|                        [x]
         rate      R = |U_i - U_j| / d                    1/[eta]
         approach  p = <U_i - U_j, x_i - x_j> / d^2       1/[eta], negative when the pair closes in
+        across    |U_i - U_j - p (x_i - x_j)| / d        1/[eta], what is left of the rate: R^2 = p^2 + across^2
 
     Entries of coincident pairs (the diagonal among them) are NaN.
     """
@@ -31,19 +32,22 @@ class PairTerms(NamedTuple):
     distance: jax.Array
     rate: jax.Array
     approach: jax.Array
+    across: jax.Array
 
     def stretch(self, eta: jax.Array | float) -> jax.Array:
-        """The stretch of every pair at step size eta, `sqrt(1 + 2 eta p + eta^2 R^2)`. Exact up to rounding."""
+        """The stretch of every pair at step size eta, `sqrt((1 + eta p)^2 + (eta across)^2)`. To a few roundings of the larger of 1 and
+        `eta R`: also of pairs that nearly meet.
+        """
         eta = jnp.asarray(eta, self.rate.dtype)
-        return jnp.sqrt(jnp.maximum(1 + 2 * eta * self.approach + (eta * self.rate) ** 2, 0))
+        return jnp.hypot(1 + eta * self.approach, eta * self.across)
 
     def closest(self) -> tuple[jax.Array, jax.Array]:
-        """The eta at which each pair is closest, `-p / R^2`, and its stretch there, `sqrt(1 - p^2 / R^2)`; eta <= 0 for pairs
-        that do not approach.
+        """The eta at which each pair is closest, `-p / R^2`, and its stretch there, `across / R`; eta <= 0 for pairs that do not
+        approach.
         """
         moving = self.rate > 0
-        cosine = jnp.where(moving, self.approach / jnp.where(moving, self.rate, 1), 0)
-        return -cosine / jnp.where(moving, self.rate, 1), jnp.sqrt(jnp.maximum(1 - cosine**2, 0))
+        rate = jnp.where(moving, self.rate, 1)
+        return jnp.where(moving, -self.approach / rate, 0) / rate, jnp.where(moving, jnp.minimum(self.across / rate, 1), 1)
 
 
 class PairConstants(NamedTuple):
@@ -102,48 +106,57 @@ class Moved(NamedTuple):
     num_unresolved: jax.Array
 
 
-def _extremes(asked: Asked, x: Points, w: Points) -> tuple[Extremes, Cloud]:
-    """By matrix products where they pay, else by the plain scan; which of the two follows from the shape alone."""
+def _extremes(asked: Asked, x: Points, w: Points) -> Extremes:
+    """By matrix products where they pay, else by the plain scan; which of the two follows from the shape alone. Dtypes of less than 32
+    bits in float32, where they are exact.
+    """
+    dtype = x.dtype
+    if dtype.itemsize < 4:
+        asked = asked._replace(eps=float(jnp.finfo(dtype).eps))
+        x, w = x.astype(jnp.float32), w.astype(jnp.float32)
     if _screen.pays(x):
-        return _screen.screen(asked, x, w)
-    at = _differences.cloud(asked, x, w)[0]
-    return _differences.scan(asked, at), at
+        found, at = _screen.screen(asked, x, w)
+    else:
+        at = _differences.cloud(asked, x, w)[0]
+        found = _differences.scan(asked, at)
+    found = _differences.measured(asked, at, found)
+    return found._replace(value=found.value.astype(dtype))
 
 
 def _finite(*arrays: Points) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in arrays]))
 
 
-def _root(value: Scalar) -> Scalar:
-    return jnp.sqrt(jnp.maximum(value, 0))
-
-
-def pair_constants(x: Points, u: Points) -> PairConstants:
-    """`K_pair` and `mu` over all pairs; see `measure.pair_constants` for the checked, documented form."""
-    found, at = _extremes(Asked(("rate", "closing"), moved=False), x, u)
+def pair_constants(x: Points, u: Points, eps: float = 0.0) -> PairConstants:
+    """`K_pair` and `mu` over all pairs; see `measure.pair_constants` for the checked, documented form. Infinite where distinct particles
+    are so near that their squared distance is no number of the dtype. `eps`: a rounding of U, if not that of its dtype.
+    """
+    found = _extremes(Asked(("rate", "closing"), moved=False, eps=eps), x, u)
     bad = ~_finite(x, u)
     return PairConstants(
-        jnp.where(bad, jnp.nan, _root(found.value[0]) * at.unit_u),
+        jnp.where(bad, jnp.nan, jnp.maximum(found.value[0], 0)),
         found.at[0],
-        jnp.where(bad, jnp.nan, found.value[1] * at.unit_u),
+        jnp.where(bad, jnp.nan, found.value[1]),
         found.at[1],
         found.twins,
     )
 
 
 def stretch(x: Points, y: Points) -> Stretch:
-    """The range of `|y_i - y_j| / |x_i - x_j|` over all pairs; see `measure.stretch`."""
-    found, at = _extremes(Asked(("low", "high"), moved=True), x, y)
+    """The range of `|y_i - y_j| / |x_i - x_j|` over all pairs; see `measure.stretch`. 0 to infinity where distinct particles are so near
+    that their squared distance is no number of the dtype.
+    """
+    found = _extremes(Asked(("low", "high"), moved=True), x, y)
     bad = ~_finite(x, y) | jnp.isneginf(found.value[0])
-    low, high = (jnp.where(bad, jnp.nan, _root(value) * at.unit_y) for value in (-found.value[0], found.value[1]))
+    low, high = (jnp.where(bad, jnp.nan, jnp.maximum(value, 0)) for value in (-found.value[0], found.value[1]))
     return Stretch(low, found.at[0], high, found.at[1])
 
 
 def moved(x: Points, y: Points, floor: float) -> Moved:
     """All that the places before and after a step tell about its pairs, in one pass; `floor` > 0, of `num_unresolved`."""
-    found, at = _extremes(Asked(("low", "high", "rate", "closing", "margin"), moved=True, torn=False, floor=floor), x, y)
+    found = _extremes(Asked(("low", "high", "rate", "closing", "margin"), moved=True, torn=False, floor=floor), x, y)
     low, high, rate, closing, margin = found.value
-    values = (_root(-low) * at.unit_y, _root(high) * at.unit_y, _root(rate) * at.unit_u, closing * at.unit_u, _root(-margin))
+    values = (jnp.maximum(-low, 0), jnp.maximum(high, 0), jnp.maximum(rate, 0), closing, jnp.maximum(-margin, 0))
     bad = ~_finite(x, y) | jnp.isneginf(low)
     pairs = [item for value, pair in zip(values, found.at, strict=True) for item in (jnp.where(bad, jnp.nan, value), pair)]
     return Moved(*[*pairs, found.twins, found.torn, found.torn_at, found.unresolved])
@@ -152,12 +165,9 @@ def moved(x: Points, y: Points, floor: float) -> Moved:
 def pair_terms(x: Points, u: Points) -> PairTerms:
     """The terms of every pair, `(n, n)`; see `measure.pair_terms`."""
     n = x.shape[0]
-    _checks.fits_budget(6 * n**2 * x.dtype.itemsize, PAIR_BYTES, "pair_terms", "use measure.pair_constants, which works in tiles")
-    asked = Asked(("rate", "closing"), moved=False)
-    at, (_, x_unit, _), _ = _differences.cloud(asked, x, u)
-    dx2, du2, dxdu = _differences.tile(asked, at, jnp.arange(n), jnp.arange(n))
-    dx2 = jnp.where(dx2 == 0, jnp.nan, dx2)
-    return PairTerms(jnp.sqrt(dx2) * (_differences.scaled(x)[1] * x_unit), jnp.sqrt(du2 / dx2) * at.unit_u, dxdu / dx2 * at.unit_u)
+    _checks.fits_budget(12 * n**2 * max(x.dtype.itemsize, 4), PAIR_BYTES, "pair_terms", "use measure.pair_constants, which works in tiles")
+    wide = x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+    return PairTerms(*(part.astype(x.dtype) for part in _near.terms_of_all(x.astype(wide), u.astype(wide))))
 
 
 class Atoms(NamedTuple):

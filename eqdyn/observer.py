@@ -40,6 +40,9 @@ class Observer(NamedTuple):
         stride: in steps, >= 1.
         on_host: run between compiled chunks, with any Python; else inside them, jittable. With lanes a device observer sees
             one lane, a host observer all of them at once, lanes first.
+        leaving: None, or a host function `(values) -> values` that the records of a series pass when they leave the device at a chunk
+            border, `(t, ...)` or `(lanes, t, ...)`, t may be 0. It runs in a thread beside the simulation, in order; when too many chunks
+            wait for it, the simulation waits: nothing is dropped. It must not change what it is given.
     """
 
     init: Callable[[Frame], Tree]
@@ -47,6 +50,7 @@ class Observer(NamedTuple):
     read: Callable[[Tree], Tree]
     stride: int
     on_host: bool = False
+    leaving: Callable[[Tree], Tree] | None = None
 
 
 @jax.tree_util.register_pytree_node_class
@@ -93,13 +97,13 @@ def is_series(node: Any) -> bool:
     return isinstance(node, Series)
 
 
-def recorder(measure: Callable[[Frame], Tree], *, stride: int = 1, on_host: bool = False) -> Observer:
+def recorder(measure: Callable[[Frame], Tree], *, stride: int = 1, on_host: bool = False, leaving: Callable | None = None) -> Observer:
     """Records `measure(frame)` every `stride` steps; read as a `Series`.
 
     Args:
         measure: `(frame) -> tree` of arrays of fixed shapes; jittable unless `on_host`.
         stride: in steps.
-        on_host: see `Observer`.
+        on_host, leaving: see `Observer`.
 
     Example:
         >>> import jax.numpy as jnp, eqdyn as eq
@@ -111,7 +115,7 @@ def recorder(measure: Callable[[Frame], Tree], *, stride: int = 1, on_host: bool
     """
     if on_host:
         return Observer(_host_init, bind(_host_update, measure), _host_read, stride, on_host=True)
-    return Observer(bind(_init, measure), bind(_update, measure), _read, stride)
+    return Observer(bind(_init, measure), bind(_update, measure), _read, stride, leaving=leaving)
 
 
 def _init(measure: Callable, frame: Frame) -> Series:

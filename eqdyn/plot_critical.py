@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +36,8 @@ def stretch_curve(found: Any, *, etas: Any = None, eta: Mapping[str, float] | No
     ax.fill_between(curve.eta, curve.low, curve.high, color=_DARK, alpha=0.18, linewidth=0, label="all pairs")
     ax.plot(curve.eta, curve.low, color=_DARK, linewidth=1.6, label="closest: smallest stretch")
     ax.plot(curve.eta, curve.high, color=_DARK, linewidth=1.0, linestyle="--", label="largest stretch")
-    ax.plot(curve.eta, np.maximum(1 - curve.eta * found.one_sided.value, 0), color=_GREY, linewidth=1.0, linestyle=":", label="bound 1 - eta mu")
+    fastest = found.one_sided.value + np.nan_to_num(found.one_sided.error)  # where rounding hides pairs, the largest that is possible
+    ax.plot(curve.eta, np.maximum(1 - curve.eta * fastest, 0), color=_GREY, linewidth=1.0, linestyle=":", label="bound 1 - eta mu")
     top = float(np.max(curve.high[np.isfinite(curve.high)], initial=1.0))
     for name, (words, dash) in _MARKS.items():
         at = getattr(found, name).eta_crit
@@ -61,17 +63,26 @@ def ledger(book: Any, *, others: Mapping[str, tuple[Any, Any]] | None = None, ti
 
     Returns:
         The matplotlib figure.
+
+    Raises:
+        ValueError: the ledger of several lanes, or one without records.
     """
+    if book.laned or not len(book.steps):
+        what = f"the ledger of {len(book.values.q)} lanes" if book.laned else "a ledger without records"
+        write = "book.lane(0)" if book.laned else "num_steps=1 or more"
+        msg = f"book: got {what}; expected that of one lane, with a step seen; write {write}."
+        raise ValueError(msg)
     import matplotlib.pyplot as plt
 
     steps, values = np.asarray(book.steps) + 1, book.values
     fig, (top, bottom) = plt.subplots(2, 1, figsize=(7.8, 6.6), layout="constrained", sharex=True)
-    curves = {"eta K_pair": (steps, values.q, _DARK, "-"), "eta mu": (steps, values.eta_mu, _LIGHT, "--")}
-    for (name, (at, other)), (colour, dash) in zip((others or {}).items(), ((_GREY, ":"), ("#7fbf7b", "-."), ("black", "--")), strict=False):
+    curves: dict[str, tuple[Any, ...]] = {"eta K_pair": (steps, values.q, _DARK, "-"), "eta mu": (steps, values.eta_mu, _LIGHT, "--")}
+    styles = itertools.cycle(((_GREY, ":"), ("#7fbf7b", "-."), ("black", "--"), ("#b35fa5", (0, (1, 1)))))
+    for (name, (at, other)), (colour, dash) in zip((others or {}).items(), styles, strict=False):  # the styles have no end
         curves[name] = (np.asarray(at) + 1, other, colour, dash)
     for name, (at, height, colour, dash) in curves.items():
         height = np.asarray(height, float)
-        top.plot(at, np.where(height > 0, height, np.nan), dash, color=colour, label=name, linewidth=1.3)
+        top.plot(at, np.where(height > 0, height, np.nan), linestyle=dash, color=colour, label=name, linewidth=1.3)
     top.axhline(1, color="black", linewidth=0.8)
     top.annotate(
         "below 1 (pair constants): nobody merges",

@@ -7,6 +7,8 @@ run as a user's do. `EQDYN_TEST_XLA_FLAGS=` runs everything at full optimisation
 import os
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# XLA's threads; on two cores two of them can wait for each other without end inside one program (eigenvalues of a batch)
+os.environ.setdefault("NPROC", "8")
 # the workers of pytest-xdist inherit what is set here
 os.environ.setdefault("EQDYN_USERS_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
 USERS_FLAGS = os.environ["EQDYN_USERS_XLA_FLAGS"]

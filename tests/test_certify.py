@@ -9,6 +9,7 @@ import pytest
 from tables import batch, start
 
 import eqdyn as eq
+from eqdyn import plot_critical
 from eqdyn.networks import two_layer
 
 
@@ -105,6 +106,37 @@ def test_many_unresolved_pairs_are_counted_and_the_nearest_are_listed():
     assert found.num_unresolved >= np.sum(distinct[j] - distinct[i] <= 8 * np.finfo(float).eps)
 
 
+MEETINGS = [
+    # name, x, y, merged, num_split
+    ("of a twin that parts", [0, 1, 1], [0, 1, 0], [[2, 0]], 1),  # the first at its place stays there
+    ("of twins that go together", [0, 1, 1, 5], [2, 2, 2, 5], [[1, 0]], 0),
+    ("of twins that change sides", [0, 0, 1, 1], [0, 1, 0, 1], [[2, 0], [3, 1]], 2),
+    ("of three places", [0, 1, 2, 1], [7, 7, 7, 7], [[1, 0], [2, 0]], 0),
+    ("of nobody", [0, 1, 1], [0, 1, 2], [], 1),
+]
+
+
+@pytest.mark.parametrize("row", MEETINGS, ids=[row[0] for row in MEETINGS])
+def test_meetings(row):
+    _, x, y, merged, split = row
+    found = eq.certify(*(np.array(a, float)[:, None] for a in (x, y)))
+    assert found.verdict == ("merged" if merged else "injective")
+    assert found.merged.tolist() == merged
+    assert found.num_split == split
+
+
+def test_the_floor_of_a_tree_is_that_of_its_coarsest_leaf_in_the_group():
+    """One rounding of bfloat16 apart; joined with a float32 bias the particles are float32."""
+    one, other = jnp.asarray([[1.0, 3.0]], jnp.bfloat16), jnp.asarray([[1.0, 1.0078125]], jnp.bfloat16)
+    bias, rest = jnp.asarray([0.5, 0.5], jnp.float32), jnp.ones(3, jnp.float16)
+    with jax.numpy_dtype_promotion("standard"):
+        x, y = ({"kernel": kernel, "bias": bias, "rest": rest} for kernel in (one, other))
+        assert eq.certify(x, y, group=eq.groups.from_axes(x, {"kernel": 1, "bias": 0})).unresolved.tolist() == [[0, 1]]
+        fine = [jax.tree.map(lambda leaf: leaf.astype(jnp.float32), {"kernel": tree["kernel"], "bias": bias}) for tree in (x, y)]
+        outside = [{**tree, "rest": rest} for tree in fine]  # says nothing of the particles
+        assert eq.certify(*outside, group=eq.groups.from_axes(outside[0], {"kernel": 1, "bias": 0})).verdict == "injective"
+
+
 class Foreign:
     """An array of another framework: NumPy can read it."""
 
@@ -164,7 +196,14 @@ BAD = [
     (lambda: eq.certify({"a": np.ones((2, 3))}, np.ones((2, 3))), TypeError, "structure"),
     (lambda: eq.certify({"a": np.ones((2, 3))}, {"a": np.ones((2, 3))}), TypeError, "group"),
     (lambda: eq.observe.certificate(stride=0), ValueError, "stride"),
+    (lambda: plot_critical.ledger(ledger_of(jnp.array([0.5, 1.0]), lanes=2)), ValueError, r"book: got the ledger of 2 lanes; .* book.lane\(0\)"),
+    (lambda: plot_critical.ledger(ledger_of(0.5, num_steps=0)), ValueError, "book: got a ledger without records"),
 ]
+
+
+def ledger_of(eta, x=((0.0,), (4.0,), (1.3,)), num_steps=3, dtype=jnp.float32, **options):
+    watch = {"book": eq.observe.certificate()}
+    return eq.simulate(eq.rules.consensus(), jnp.asarray(x, dtype), eta=eta, num_steps=num_steps, observe=watch, **options).observed["book"]
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD)
@@ -224,6 +263,44 @@ def test_first_merge_and_what_comes_before_it():
     assert book.values.merged.tolist() == [0, 2, 0]  # the twins had been one place before
     assert "2 merged, first at step 1" in book.summary()
     assert np.isneginf(book.values.log_low[-1])
+
+
+def test_what_merges_by_rounding_is_not_certified():
+    """q = 1/2 at every step, and distances come down to the last digit: then `x + eta * U` merges."""
+    book = ledger_of(0.5, x=((0.3,), (1.0,), (4.0,)), num_steps=60)
+    assert np.all(book.values.q[:20] < 1)
+    assert book.first_merge > 15
+    assert not book.certified
+    assert book.first_possible == book.first_merge
+    low = np.asarray(book.values.bound_low)
+    assert np.all(np.isfinite(low[: book.first_merge]))
+    assert np.all(np.isneginf(low[book.first_merge :]))
+    assert ledger_of(0.5, x=((0.3,), (1.0,), (4.0,)), num_steps=10).certified
+
+
+def test_where_all_have_become_one_nothing_is_left_to_merge():
+    book = ledger_of(1.0, x=((0.0,), (4.0,), (2.0,)), num_steps=4)
+    assert book.values.q.tolist() == book.values.eta_mu.tolist() == [1, 0, 0, 0]
+    assert np.all(np.isneginf(book.values.bound_low))
+    assert book.open.tolist() == [True, False, False, False]
+
+
+def test_sums_of_many_small_certificates_do_not_drift():
+    """5000 terms of a thousandth in float32, where a plain sum is off by a quarter of one."""
+    values = ledger_of(1e-3, num_steps=5000).values
+    steps = 5000 * np.log1p([-np.float32(1e-3), np.float32(1e-3)], dtype=float)
+    # eta mu is off by some roundings
+    np.testing.assert_allclose([values.bound_low[-1], values.bound_high[-1]], steps, rtol=16 * np.finfo(np.float32).eps)
+
+
+def test_every_curve_of_a_picture_is_drawn():
+    import matplotlib.pyplot as plt
+
+    book = ledger_of(0.5)
+    figure = plot_critical.ledger(book, others={f"other {k}": (book.steps, book.values.q) for k in range(9)})
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert [label for label in labels if label.startswith("other")] == [f"other {k}" for k in range(9)]
+    plt.close(figure)
 
 
 def test_a_crossing_is_no_merge():

@@ -68,7 +68,9 @@ def test_the_plain_formula_loses_a_meeting():
     x, u, pair, _, _ = planted(jnp.float32, 3, 0.0)
     i, j = pair.T
     terms = eq.measure.pair_terms(x, u)
-    assert np.max(terms.closest()[1][i, j]) > 1e-4
+    cosine = np.asarray(terms.approach / terms.rate)[i, j]
+    assert np.max(np.sqrt(np.maximum(1 - cosine**2, 0))) > 1e-4
+    assert np.max(terms.closest()[1][i, j]) < 1e-5  # by what the rate has across
     assert np.max(eq.measure.closest(x, u, pair).stretch) < 1e-6
 
 
@@ -211,6 +213,14 @@ def test_what_minibatches_become():
     assert all(np.allclose(end, 3.5 * np.mean(rows, 0), rtol=1e-12) for end in ends["full"].values())
 
 
+def test_the_run_in_question_has_the_step_that_was_given():
+    """0.1 * 3 / 3 is 0.10000000000000002."""
+    found = controls(eq.rules.consensus(), jnp.array([[0.0], [1.0]]), eta=0.1, num_steps=3, factors=(1, 0.5), flow=False)
+    assert found["eta"].eta == 0.1
+    assert found["eta/2"].eta == pytest.approx(0.05, rel=1e-15)
+    assert found["eta"].time == found["eta/2"].time
+
+
 def test_held_batches_do_not_depend_on_the_chunks():
     from eqdyn._controls import _Held
 
@@ -278,6 +288,23 @@ def test_groups_of_a_tree_and_a_lane_that_ended():
     assert bad["steps"] == run.status_step[1] < 40
     assert bad["time"] == 1e9 * bad["steps"]
     assert bad["first_open"] == 0
+
+
+def test_what_rounding_merged_is_open_and_a_lane_that_ended_is_not_seen():
+    x0 = jnp.array([[0.3], [1.0], [4.0]], jnp.float32)
+    run = eq.simulate(eq.rules.consensus(), x0, eta=0.5, num_steps=60, observe={"ledger": eq.observe.certificate()})
+    row = compare({"run": run}, x0).rows[0]
+    assert row["first_open"] == run.observed["ledger"].first_merge > 0
+    runaway = eq.simulate(
+        eq.rules.from_function(_away), x0, eta=jnp.array([1.0, 1e10], jnp.float32), lanes=2, num_steps=6, observe={"ledger": eq.observe.certificate()}
+    )
+    good, bad = compare({"run": runaway}, x0).rows
+    assert (good["steps_seen"], good["status"]) == (6, "ok")
+    assert bad["steps_seen"] == bad["steps"] < 6
+
+
+def _away(x):
+    return x
 
 
 RUN = eq.simulate(eq.rules.consensus(), jnp.array([[0.0], [1.0]]), eta=0.5, num_steps=1)

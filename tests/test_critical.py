@@ -233,12 +233,112 @@ def test_groups_states_and_weights():
     assert alone.transverse.kind == "estimate"
 
 
+@pytest.mark.parametrize(("x", "value", "kind"), [([[4.0], [0.0], [-1.0]], 0.25, "lower"), ([[0.0], [-1.0]], math.nan, "lower")])
+def test_a_fold_that_is_not_known_is_not_none(x, value, kind):
+    """`U_i = -sqrt x_i`: T is not finite at 0 and beyond, where the largest of the others is no more than a lower bound."""
+    rule = eq.rules.from_field(eq.field.mean_field(lambda x: 1.0, lambda x, s, data: -jnp.sqrt(x)))
+    found = eq.critical(rule, jnp.asarray(x)).fold
+    assert (found.value, found.kind) == (pytest.approx(value, nan_ok=True), kind)
+    assert found.eta_crit == pytest.approx(1 / value, nan_ok=True)
+
+
 def test_twins_are_left_out_and_torn_ones_are_infinite():
     x = jnp.array([[0.0, 1.0], [0.0, 1.0], [2.0, 3.0]])
     assert eq.critical(eq.rules.consensus(), x).pair.value == pytest.approx(1)
     torn = eq.rules.from_function(lambda x: jnp.arange(6.0).reshape(3, 2))
     assert math.isinf(eq.critical(torn, x).pair.value)
     assert eq.critical(torn, x).pair.eta_crit == 0
+
+
+def test_twins_that_agree_up_to_the_rounding_of_float32_are_twins():
+    """Sums in another order for every particle; the rule casts to float32 within, so U is not to be had any finer."""
+
+    def force(x):
+        total = jnp.zeros_like(x, dtype=jnp.float32)
+        for k in range(len(x)):
+            total = total + jnp.sin(jnp.roll(x, -k, axis=0).astype(jnp.float32))
+        return (total - 3 * x.astype(jnp.float32)).astype(x.dtype)
+
+    x = np.array(jax.random.normal(jax.random.key(1), (12, 2), jnp.float32))
+    x[5], x[7] = x[0], x[1]
+    rule = eq.rules.from_function(force)
+    u = np.asarray(force(jnp.asarray(x)))
+    assert np.any(u[5] != u[0]) or np.any(u[7] != u[1])
+    found = eq.critical(rule, jnp.asarray(x))
+    assert found.dtype == np.float32
+    assert found.pair.value == pytest.approx(3, rel=1e-4)
+    assert found.pair.error < 1e-2
+    assert found.stretch([0.1]).high[0] == pytest.approx(0.7, rel=1e-4)
+
+
+def test_the_one_sided_constant_says_what_rounding_hides():
+    """Two particles one rounding apart close in at rate 1, which their U does not show; another pair has an enormous rate of parting."""
+    for steep in (1e6, 1e12):
+        x = jnp.array([[1.0], [1.0 + np.finfo(float).eps], [10.0], [10.0 + 1e-3]])
+        rule = eq.rules.from_function(eq.bind(_two_slopes, steep))
+        found = eq.critical(rule, x)
+        assert found.one_sided.kind == "lower"
+        assert not found.one_sided.resolved
+        assert found.one_sided.value <= 1 <= found.one_sided.value + found.one_sided.error
+        assert found.pair.kind == "exact"
+        assert found.inequalities["mu <= K_pair"].verdict == "holds"
+        apart = eq.critical(rule, x.at[1].set(1.5))
+        assert apart.one_sided.kind == "exact"
+        assert apart.one_sided.value == pytest.approx(1, rel=1e-12)
+
+
+def _two_slopes(steep, x):
+    return jnp.where(x < 5, 5 - x, steep * (x - 10))
+
+
+def test_the_error_of_the_transverse_constant_near_a_fit():
+    """T is the residual's, 1e-5 of what is subtracted; float32 alone is off by a thousandth."""
+    key = jax.random.key(0)
+    z = eq.data.teacher(key=key, dtype=jnp.float32).train[0][:500]
+    x = jax.random.normal(key, (40, 2), jnp.float32)
+    y = jax.nn.sigmoid(z @ x[:, :1].T) @ x[:, 1] + 1e-5 * jnp.sin(z[:, 0])
+    found = eq.critical(ADDITIVE, x, data=(z, y))
+    wide = eq.measure.transverse(ADDITIVE, x.astype(float), data=(z.astype(float), y.astype(float)))
+    truth, fold = float(wide.norm.max()), -float(wide.low.min())
+    plain = eq.measure.transverse(ADDITIVE, x, data=(z, y))
+    assert abs(float(plain.norm.max()) - truth) > 1e-5 * truth
+    assert found.transverse.kind == found.fold.kind == "exact"
+    for one, value in ((found.transverse, truth), (found.fold, fold)):
+        assert abs(one.value - value) <= one.error <= 1e-7 * value
+    assert not [name for name, one in found.inequalities.items() if one.verdict == "fails"], found.summary()
+
+
+def test_where_the_rounding_of_the_transverse_constant_is_not_known_it_is_an_estimate():
+    velocity = lambda x, s: ((s[0] / s[1]).astype(jnp.float32) - x.astype(jnp.float32)).astype(x.dtype)  # noqa: E731
+    rule = eq.rules.from_field(eq.field.mean_field(_place_and_one, velocity))
+    found = eq.critical(rule, start(jnp.float32, n=5))
+    assert found.transverse.kind == "estimate"
+    assert found.transverse.value == pytest.approx(1, rel=1e-6)
+
+
+def test_a_rule_that_draws():
+    rule = eq.rules.langevin(lambda x: 0.5 * jnp.sum(x**2), length=1.0)
+    x, key = jax.random.normal(jax.random.key(1), (5, 2)), jax.random.key(3)
+    found = eq.critical(rule, x, key=key)
+    direct = eq.measure.pair_constants(x, rule.update(x, rule.init(x), key=key).u)
+    assert found.pair.value == pytest.approx(float(direct.k_pair), rel=1e-9)
+    assert found.sharpness.value == pytest.approx(float(eq.measure.sharpness(rule, x, key=key).norm))
+    with pytest.raises(ValueError, match="key"):
+        eq.measure.sharpness(rule, x)
+
+
+def test_where_no_two_are_distinct_all_constants_over_pairs_are_zero():
+    found = eq.critical(eq.rules.consensus(), jnp.ones((3, 1)))
+    assert found.pair == found.one_sided == (0.0, math.inf, "exact", None, 0.0)
+    assert not [name for name, one in found.inequalities.items() if one.verdict == "fails"], found.summary()
+    assert "all particles" not in found.summary().split("sharpness")[0]
+
+
+def test_where_u_is_not_finite_no_inequality_is_due():
+    found = eq.critical(eq.rules.from_function(jnp.log), jnp.array([[0.0], [1.0], [-1.0]]))
+    assert math.isnan(found.pair.value)
+    assert found.inequalities["mu <= K_pair"].verdict == "not due"
+    assert not [name for name, one in found.inequalities.items() if one.verdict == "fails"], found.summary()
 
 
 BAD = [

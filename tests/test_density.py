@@ -143,6 +143,7 @@ def test_tracers_of_the_observer_go_with_those_of_the_run():
 CONSENSUS = eq.rules.consensus()
 MISTAKES = {
     "no probe": (lambda: eq.observe.density(eq.rules.from_function(lambda x: -x)), ValueError, "without probe"),
+    "16 bits": (lambda: followed(CONSENSUS, jnp.ones((2, 2), jnp.bfloat16), 1), TypeError, r"got particles in bfloat16; .* x0.astype"),
     "stride": (lambda: eq.observe.density(CONSENSUS, stride=0), ValueError, "stride: got 0"),
     "tracers of one axis": (lambda: eq.observe.density(CONSENSUS, tracers=jnp.ones(3)), ValueError, "tracers: got an array of shape"),
     "tracers not finite": (lambda: eq.observe.density(CONSENSUS, tracers=jnp.full((1, 1), jnp.nan)), ValueError, "not finite"),

@@ -163,6 +163,23 @@ def test_collapse_of_what_closes_in_anyway_and_of_what_never_moves():
     assert np.isnan(closing.eta_c_error).all()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_collapse_of_what_is_not_finite_is_not_known(bad):
+    rule = eq.rules.from_field(eq.field.mean_field(lambda x: 1.0, lambda x, s, b: b * x))
+    found = eq.measure.collapse(rule, jnp.ones((1, 1)), jnp.array([bad, -5.0, 1.0]), etas=[0.1])
+    for name in ("eta_c", "eta_c_error", "small_eta", "mean", "exponent"):
+        assert np.isnan(getattr(found, name)).all(), name
+
+
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e30])
+def test_collapse_along_a_direction_of_any_length(size):
+    rule = eq.rules.from_field(eq.field.mean_field(lambda x: 1.0, lambda x, s, b: b * jnp.arange(1.0, 3.0, dtype=x.dtype) * x))
+    outcomes = jnp.asarray([2.5, -1.5], jnp.float32)
+    found = eq.measure.collapse(rule, jnp.ones((1, 2), jnp.float32), outcomes, direction=np.array([0, -size], np.float32))
+    assert found.direction.tolist() == [[0, -1]]
+    np.testing.assert_allclose(found.eta_c, 2 / 15, rtol=1e-6)  # T = 1 +- 4: half of 4/15
+
+
 # --- real pairs ------------------------------------------------------------------------------------------------------------
 
 SEEDS, N, D = 100, 11, 3

@@ -711,6 +711,85 @@ def test_distances_against_constrained_minimisation(corners, dim):
     np.testing.assert_allclose(near.distance(a, a), 0, atol=1e-12)
 
 
+def test_nearly_parallel_pieces_are_as_far_apart_as_they_are():
+    for angle, height in ((1e-7, 1e-12), (1e-9, 1e-14), (1e-4, 1e-3), (0, 0.3)):
+        a = np.array([[[-0.5, 0, 0], [0.5, 0, 0]]])
+        b = np.array([[[-0.5, -angle / 2, height], [0.5, angle / 2, height]]])
+        np.testing.assert_allclose(near.distance(a, b), height, rtol=1e-6, atol=1e-16)
+        plates = [np.concatenate([one, [[[0, 1.0, one[0, 0, 2]]]]], axis=1) for one in (a, b)]
+        np.testing.assert_allclose(near.distance(*plates), height, rtol=1e-6, atol=1e-16)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, F64])
+def test_folds_of_what_has_one_direction_for_two_eigenvalues(dtype):
+    """`T = -Q J Q^T` with the Jordan block of 2: rounding makes two eigenvalues of it, real or not."""
+    for seed in range(40):
+        c, s = (f(np.random.default_rng(seed).uniform(0, 2 * np.pi)) for f in (np.cos, np.sin))
+        Q = np.array([[c, -s], [s, c]])
+        matrix = jnp.asarray(-Q @ [[2.0, 1], [0, 2.0]] @ Q.T, dtype)
+        found = M.folds(Partial(_linear, matrix), jnp.ones((1, 2), dtype), eta=0.75)
+        assert found.num_nonpositive[0] == 2
+        np.testing.assert_allclose([found.margin[0], found.eta_fold[0]], [-0.5, 0.5], atol=4 * float(jnp.finfo(dtype).eps) ** 0.5)
+
+
+def _linear(matrix, y):
+    return y @ matrix.T
+
+
+def test_folds_that_are_not_known_are_not_none():
+    root = M.frozen(eq.rules.from_field(eq.field.mean_field(lambda x: 1.0, lambda x, s: -jnp.sqrt(x))), jnp.ones((3, 1)))
+    first = M.fold_eta(root, jnp.array([[0.0], [-1.0]]))
+    assert np.isnan([first.eta, first.error]).all()
+    assert M.fold_eta(root, jnp.array([[0.0], [4.0]])).eta == 4  # a fold that is found is one, whatever is not known
+    mesh = S.circle(8, dtype=F64)
+    assert np.isnan(M.fold_eta(lambda y: y * jnp.nan, mesh).eta)
+    assert np.isnan(M.fold_eta(lambda y: jnp.where(y[:, :1] > 0.9, jnp.nan, 1) * y, mesh).eta)
+    lost = M.tangent_stretch(lambda y: y * jnp.nan, mesh)
+    assert np.isnan(lost.value)
+    part = M.tangent_stretch(lambda y: jnp.where(y[:, :1] > 0.5, jnp.nan, -1) * y, mesh, eta=0.5)
+    assert np.isnan(part.value)
+    assert np.isnan(part.stretch[part.edge])
+    point = mesh._replace(points=mesh.points.at[1].set(mesh.points[0]))
+    assert np.isinf(M.tangent_stretch(lambda y: -y, point, eta=0.5).stretch[0])
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38, 1e-23])
+def test_tangents_of_any_size(size):
+    mesh = S.circle(8)
+    mesh = mesh._replace(points=mesh.points * jnp.asarray(size, mesh.points.dtype))
+    np.testing.assert_allclose(M.tangent_stretch(lambda y: -y, mesh, eta=0.5).stretch, 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3, 4])
+def test_rows_that_act_on_each_other_are_told(shift):
+    for num in (6, 7, 40):
+        with pytest.raises(ValueError, match="rows act on each other"):
+            M.folds(lambda y: -3 * jnp.roll(y, shift, axis=0), jnp.ones((num, 2)))
+
+
+BROKEN_MESHES = {
+    "no edges": (S.circle(8)._replace(edges=np.zeros((0, 2), int)), ValueError, "mesh.edges: got none, with 0 faces"),
+    "faces alone": (S.disc(3)._replace(edges=np.zeros((0, 2), int)), ValueError, "got none, with 54 faces"),
+    "edges of floats": (S.circle(8)._replace(edges=S.circle(8).edges.astype(float)), TypeError, "mesh.edges: got dtype float64; expected an array"),
+    "edges in a list": (S.circle(8)._replace(edges=S.circle(8).edges.tolist()), TypeError, "got list; expected .* write np.asarray"),
+    "faces in a list": (S.disc(3)._replace(faces=[[0, 1, 2]]), TypeError, "mesh.faces: got list"),
+    "edges elsewhere": (S.circle(8)._replace(edges=S.circle(8).edges + 1), ValueError, "entries up to 8"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_MESHES)
+def test_a_mesh_that_is_none_is_one_clear_error(name):
+    mesh, error, message = BROKEN_MESHES[name]
+    calls = (
+        lambda: M.mesh_change(mesh, mesh.points, mesh.points),
+        lambda: M.tangent_stretch(_scaling, mesh),
+        lambda: M.fold_eta(_scaling, mesh),
+    )
+    for call in calls:
+        with pytest.raises(error, match=message):
+            call()
+
+
 def test_overlapping_boxes_come_once_each():
     rng = np.random.default_rng(2)
     for _ in range(20):

@@ -196,6 +196,18 @@ def test_narrow_leaves_are_measured_in_float32():
     assert 0.4 < truth(*(group.particles(tree).astype(jnp.float32) for tree in (params, new)), "pair") <= 0.9
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_leaves_of_integers_pass(made):
+    params = {"kernel": jnp.array([[1.0, 3.0]]), "count": jnp.array([3, 4])}
+    updates = {"kernel": jnp.array([[2.0, -2.0 if made else jnp.nan]]), "count": jnp.array([7, 0])}
+    tx = guard(0.5, group=eq.groups.from_axes(params, {"kernel": 1}))
+    new, state = jax.jit(tx.update)(updates, tx.init(params), params)
+    assert np.allclose(new["kernel"], updates["kernel"] / 4 if made else 0, rtol=1e-12)
+    assert new["count"].tolist() == [7, 0]
+    assert new["count"].dtype == updates["count"].dtype
+    assert int(state.num_refused) == (not made)
+
+
 # --- in a simulation -------------------------------------------------------------------------------------------------------
 
 

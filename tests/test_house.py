@@ -17,13 +17,13 @@ import eqdyn as eq
 ROOT = Path(eq.__file__).parent
 FLOORS = {
     0: ["_types", "_checks", "_value"],
-    1: ["shapes", "_idx", "data", "_differences", "_screen", "geometry", "linalg", "_folding", "groups"],
+    1: ["shapes", "_idx", "data", "_differences", "_near", "_screen", "geometry", "linalg", "_folding", "groups"],
     2: ["rule", "field", "observer", "rules"],
     3: ["_chunk", "_run", "_start", "_simulate", "_lifted", "_twins", "transverse", "measure", "topology"],
     4: ["_ask", "laws", "_verdicts", "_check", "_precise", "_floor", "_inequalities", "_critical", "_certify"],
     5: ["observe", "_guard", "_flow", "_controls", "_compare"],
     6: ["networks"],
-    7: ["plot", "plot_critical", "plot_folds", "demo", "check_command", "cli", "__main__"],
+    7: ["plot", "plot_critical", "plot_folds", "plot_topology", "demo", "check_command", "cli", "__main__"],
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in ROOT.rglob("*.py") if path.name != "__init__.py")
@@ -39,7 +39,9 @@ NEIGHBOURS = {
     ("_simulate", "_run"),
     ("_simulate", "_start"),
     ("_screen", "_differences"),
+    ("_near", "_differences"),
     ("geometry", "_differences"),
+    ("geometry", "_near"),
     ("geometry", "_screen"),
     ("data", "_idx"),
     ("_twins", "_lifted"),
@@ -225,6 +227,23 @@ PUBLIC = [
     "topology",
     "topology.betti",
     "topology.betti_of_distances",
+    "topology.betti_along",
+    "topology.persistence",
+    "topology.persistence_of_distances",
+    "topology.forecast",
+    "topology.distance",
+    "topology.certified_bars",
+    "topology.betti_bound",
+    "topology.log_bottleneck_bound",
+    "topology.persistent_betti",
+    "topology.change",
+    "topology.mesh_betti",
+    "topology.paper_recipe",
+    "topology.Diagram",
+    "topology.LocalScale",
+    "topology.NeighbourScale",
+    "observe.betti",
+    "observe.persistence",
     "networks",
     "networks.two_layer",
     "field",
@@ -276,7 +295,7 @@ def test_import_is_light_and_starts_nothing():
 import json, sys, time
 import jax; import jax.numpy; middle = time.process_time()
 import eqdyn; end = time.process_time()
-heavy = [name for name in ("ripser", "sklearn", "matplotlib", "optax", "xarray", "scipy.spatial", "tqdm", "gudhi", "diffrax", "equinox") if name in sys.modules]
+heavy = [name for name in ("ripser", "sklearn", "matplotlib", "optax", "xarray", "scipy.spatial", "tqdm", "gudhi", "numba", "diffrax", "equinox") if name in sys.modules]
 from jax._src import xla_bridge
 print(json.dumps([end - middle, heavy, bool(xla_bridge._backends)]))
 """

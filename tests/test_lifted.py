@@ -510,6 +510,18 @@ def test_near_pairs_in_float32_are_measured_by_differences():
     np.testing.assert_allclose(found.q.value, exact.q.value, rtol=0.2)
 
 
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_near_pairs_are_not_left_out(dtype):
+    """A pair at 1e-20 of the diameter that a step takes together; nearer than the squares of float64 go, nothing is claimed."""
+    h = 1e-20 if dtype == F32 else 1e-160
+    x = np.array([[1, 0], [-1, 0], [0, 1], [h, 0], [3 * h, 0]], dtype)
+    rule = eq.rules.from_field(eq.field.mean_field(lambda x: 1.0, lambda x, s: jnp.where(jnp.max(jnp.abs(x)) < 1e-10, -100 * x, x / 10)))
+    found = eq.measure.lifted_constants(rule, x, eta=0.01)
+    np.testing.assert_allclose([found.q.value, found.mu.value, found.theta.value], 1 if dtype == F32 else np.nan, rtol=1e-6)
+    assert not found.certified
+    assert found.num_twins == 0
+
+
 # --- what is asked and refused ------------------------------------------------------------------------------------------
 
 

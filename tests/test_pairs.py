@@ -9,6 +9,7 @@ import pytest
 from tables import BROKEN, LOSS, RULES, batch, start
 
 import eqdyn as eq
+from eqdyn import _differences, _screen, geometry
 
 DTYPES = [jnp.float32, jnp.float64]
 
@@ -206,3 +207,97 @@ def test_sharpness_finds_the_negative_end_and_the_asymmetry():
     turn = eq.measure.sharpness(eq.rules.from_function(lambda x: x @ jnp.asarray([[0.0, -1], [1, 0]])), start(jnp.float64, d=2))
     assert float(turn.asymmetry) > 0.1
     assert float(bowl.asymmetry) < 1e-12
+
+
+# --- near the ends of the floating range -----------------------------------------------------------------------------------
+
+NEAR = {  # x, u, K_pair, mu, twins: exactly, in float32
+    "1e-20 of the diameter": (
+        [[1, 0], [-1, 0], [0, 1], [1e-20, 0], [3e-20, 0]],
+        [[0.1, 0], [-0.1, 0], [0, 0.1], [-1e-18, 0], [-3e-18, 0]],
+        100,
+        100,
+        0,
+    ),
+    "not infinite": ([[1, 0], [0, 0], [1e-20, 0], [1e-20, 2e-20]], [[0, 0], [0, 0], [1e-19, 0], [0, 0]], 10, 1e-19, 0),
+    "twins beside": ([[1, 0], [1e-20, 0], [1e-20, 0], [3e-20, 0]], [[0, 0], [1e-18, 0], [1e-18, 0], [-1e-18, 0]], 100, 100, 1),
+    "half of it vanished": ([[1, 0], [3e-19, 4e-19], [0, 0]], [[0, 0], [-3e-19, -4e-19], [0, 0]], 1, 1, 0),
+    "faster than a root": ([[1, 0], [1e-25, 0], [2e-25, 0]], [[0, 0], [1, 0], [0, 0]], 1e25, 1e25, 0),
+    "far out": ([[1e38, 0], [0, 1], [0, 2]], [[1e38, 0], [0, 1], [0, 2]], 1, -1, 0),
+    "farther than differences go": ([[3e38, 0], [-3e38, 0], [0, 1], [0, 2]], [[-3e38, 0], [3e38, 0], [0, -1], [0, -2]], 1, 1, 0),
+    "farthest, and torn": ([[3e38, 0], [0, 1], [0, 2]], [[3e38, 0], [0, 1], [0, 2]], 1, -1, 0),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_near_pairs_are_no_twins(name):
+    x, u, k, mu, twins = NEAR[name]
+    x, u = np.asarray(x, np.float32), np.asarray(u, np.float32)
+    found = eq.measure.pair_constants(x, u)
+    np.testing.assert_allclose([found.k_pair, found.mu], [k, mu], rtol=1e-6)
+    assert int(found.num_twins) == twins
+    many = jax.jit(jax.vmap(geometry.pair_constants))(np.stack([x[::-1], x]), np.stack([u[::-1], u]))
+    assert jnp.isinf(many.k_pair).all()  # in a program float64 is not to be had: never less than the truth
+    assert (many.num_twins == twins).all()
+    terms = eq.measure.pair_terms(x, u)
+    np.testing.assert_allclose([jnp.nanmax(terms.rate), jnp.nanmax(-terms.approach)], [k, mu], rtol=1e-6)
+    assert int(jnp.isnan(terms.distance).sum()) == len(x) + 2 * twins
+    if name != "1e-20 of the diameter":
+        return
+    wide = np.zeros((len(x), 3000), np.float32)  # by products
+    wide[:, :2] = x
+    push = np.zeros_like(wide)
+    push[:, :2] = u
+    wide, push = (np.concatenate([rows, np.zeros((700 // len(x), rows.shape[1]), np.float32) + rows[:1]]) for rows in (wide, push))
+    assert _screen.pays(wide)
+    np.testing.assert_allclose(eq.measure.pair_constants(wide, push).k_pair, k, rtol=1e-6)
+
+
+def test_a_step_that_brings_a_near_pair_together_is_seen():
+    x = np.asarray(NEAR["1e-20 of the diameter"][0], np.float32)
+    y = x + np.float32(0.01) * np.asarray(NEAR["1e-20 of the diameter"][1], np.float32)
+    moved = jax.jit(lambda x, y: geometry.moved(x, y, 1e-6))(x, y)
+    wide = np.linalg.norm((y[3] - y[4]).astype(np.float64)) / 2e-20
+    assert (float(moved.low), float(moved.q), int(moved.num_unresolved)) == (0, np.inf, 1)  # open, as long as nothing finer looks
+    assert eq.certify(x, y).q == pytest.approx(1)
+    np.testing.assert_allclose(eq.measure.stretch(x, y).low, wide, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_stretch_of_pairs_that_nearly_meet(dtype):
+    x = start(dtype)
+    terms = eq.measure.pair_terms(x, -x)
+    off = ~np.eye(len(x), dtype=bool)
+    np.testing.assert_allclose(terms.stretch(0.9999)[off], 1e-4, rtol=4 * float(jnp.finfo(dtype).eps) / 1e-4)
+    pair = eq.measure.pair_terms(jnp.asarray([[1.0, 0], [-1, 0]], dtype), jnp.asarray([[-1.0, 1e-5], [1, -1e-5]], dtype))
+    np.testing.assert_allclose(pair.across[0, 1], 1e-5, rtol=1e-6)
+    np.testing.assert_allclose(pair.closest()[1][0, 1], 1e-5, rtol=1e-6)
+
+
+def test_half_floats_are_summed_in_float32():
+    x = jnp.zeros((3, 1000), jnp.bfloat16).at[1, :10].set(0.25).at[2].set(5)
+    u = jnp.zeros((3, 1000), jnp.bfloat16).at[1:].set(-0.25)
+    found = eq.measure.pair_constants(x, u)
+    assert (float(found.k_pair), found.k_pair.dtype) == (10, jnp.bfloat16)
+    terms = eq.measure.pair_terms(x, u)
+    assert (float(terms.rate[0, 1]), terms.rate.dtype) == (10, jnp.bfloat16)
+
+
+def test_a_million_coordinates_are_summed_in_parts():
+    d = 2**20 + 3
+    x = np.zeros((2, d), np.float32)
+    x[1] = 0.1  # one after another: 0.4 % off
+    u = np.zeros_like(x)
+    u[1, 0] = 1
+    exact = 1 / (np.float64(np.float32(0.1)) * d**0.5)
+    np.testing.assert_allclose(eq.measure.pair_constants(x, u).k_pair, exact, rtol=2e-5)
+
+
+def test_counts_of_pairs_do_not_run_over():
+    """50,000 particles in one place are 1.25e9 pairs, 100,000 of them more than 32 bits hold."""
+    for n in (50_000, 100_000):
+        ahead = n - 1 - jnp.arange(n, dtype=jnp.int32)
+        assert int(jax.jit(_differences.total)(ahead)) == min(n * (n - 1) // 2, 2**31 - 1)
+    assert int(_differences.added(jnp.int32(2**31 - 2), jnp.int32(5))) == 2**31 - 1
+    found = eq.measure.pair_constants(jnp.zeros((1200, 1), jnp.float32).at[0].set(1), jnp.zeros((1200, 1), jnp.float32))
+    assert int(found.num_twins) == 1199 * 1198 // 2

@@ -256,7 +256,7 @@ def test_ties_are_decided_as_a_whole(monkeypatch):
     right, _ = screened(asked, x[some], w[some], 60)
 
     def cut_off(asked, at, rows, others):
-        return tuple(jnp.full((len(rows), len(others)), sum_, at.x.dtype) for sum_ in (1, 3, 5, 7))
+        return tuple(jnp.full((len(rows), len(others)), sum_, at.x.dtype) for sum_ in (1, 3, 5, 7)), jnp.ones((len(rows), len(others)), bool)
 
     monkeypatch.setattr(_screen, "tile", cut_off)
     wrong = jax.jit(jax.vmap(lambda x, w: _screen.screen(asked, x, w, block=60)[0]))(x[some], w[some])

@@ -33,14 +33,14 @@ def command(*arguments, **options):
     return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False, **options)
 
 
+@pytest.mark.parametrize("strict", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["float32", "float64, strictly"])
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_in_docstrings(name):
-    """Once strictly, in float64; once as a user has it, in float32."""
+def test_examples_in_docstrings(name, strict):
+    """As a user has it, in float32; once more strictly, in float64."""
     module = importlib.import_module(name)
-    for strict in (True, False):
-        with jax.enable_x64(strict), jax.numpy_dtype_promotion("strict" if strict else "standard"):
-            failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-        assert failed == 0
+    with jax.enable_x64(strict), jax.numpy_dtype_promotion("strict" if strict else "standard"):
+        failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert failed == 0
 
 
 def test_examples_in_the_readme():
@@ -245,7 +245,11 @@ def test_help(arguments):
     assert "usage: python3 -m eqdyn" in done.stdout
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+LONG = {"02_laws", "03_critical"}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in NOTEBOOKS])
 def test_notebooks_run(path, tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     notebook = nbformat.read(path, as_version=4)
@@ -265,9 +269,12 @@ BENCHMARKS = {
     "exponents": (["--repeats", "1"], None),
     "paper_2d": ([], None),
     "paper_mnist": (["--epochs", "0"], None),
+    "mnist_topology": (["--epochs", "2", "--width", "128"], None),
+    "topology": ([], None),
+    "watching": ([], None),
 }
 LIBRARIES = {"common", "curvature"}
-FAST = {"simulate", "laws"}
+FAST = {"simulate"}
 
 
 def test_every_benchmark_is_run():
@@ -276,10 +283,10 @@ def test_every_benchmark_is_run():
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in BENCHMARKS])
 def test_benchmarks_run_and_write_what_they_measured(name, tmp_path):
-    if name == "paper_mnist" and not os.environ.get("EQDYN_DATA"):
+    if "mnist" in name and not os.environ.get("EQDYN_DATA"):
         pytest.skip("EQDYN_DATA is not set")
     options, column = BENCHMARKS[name]
-    quick = [] if name == "paper_mnist" else ["--quick"]
+    quick = [] if "mnist" in name else ["--quick"]
     done = command(ROOT / "benchmarks" / f"{name}.py", *quick, *options, "--out", tmp_path / "out.json", env=None)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out.json").read_text())

@@ -75,8 +75,10 @@ OBSERVE = {
 }
 
 
-@pytest.mark.parametrize("eta", ["number", "schedule"])
-@pytest.mark.parametrize("name", [*RULES, "optax adam"])
+@pytest.mark.parametrize(("name", "eta"), [
+    pytest.param(name, eta, marks=[pytest.mark.slow] if eta == "schedule" and name not in ("gradient", "optax adam") else [])
+    for name in [*RULES, "optax adam"] for eta in ("number", "schedule")
+])  # fmt: skip
 def test_seven_then_thirteen_is_twenty_bit_for_bit(name, eta):
     make, takes_data = {**RULES, **ADAPTED}[name]
     options = {"eta": ETA if eta == "number" else optax.cosine_decay_schedule(ETA, 20), "chunk": 8, "observe": OBSERVE}

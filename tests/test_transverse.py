@@ -211,3 +211,84 @@ def test_additive_with_weights_is_the_first_variation():
     y = jax.random.normal(jax.random.key(2), (4, 3))
     np.testing.assert_allclose(ADDITIVE.probe(y, (), x, (), data).u, FIRST_VARIATION.probe(y, (), x, (), data).u, atol=1e-14)
     np.testing.assert_allclose(ADDITIVE.update(x, (), data).u.x, FIRST_VARIATION.update(x, (), data).u.x, atol=1e-14)
+
+
+# --- what is claimed, and where nothing is known -------------------------------------------------------------------------
+
+
+def alone(velocity):
+    """Every particle by itself."""
+    return eq.rules.from_field(eq.field.mean_field(lambda x: 1.0, velocity))
+
+
+SQUARES = eq.rules.from_function(lambda a: -a * a / 2)
+TWINS = {  # particles, and what the route over pairs may claim
+    "all twins": ([[1.0], [1.0], [3.0], [3.0]], "exact"),
+    "no twins": ([[0.0], [4.0]], "estimate"),
+    "one pair of two": ([[1.0], [1.0], [0.0], [4.0]], "estimate"),
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_pairs_are_exact_where_all_are_twins(name, monkeypatch):
+    """U = -a^2/2: what bringing a pair together changes is 0 to the last bit, and T of neither is that of the middle."""
+    x, kind = TWINS[name]
+    found = eq.measure.transverse(SQUARES, jnp.asarray(x))
+    assert found.kind == kind
+    assert not found.error.any() or np.all(found.error < 1e-12)
+    assert eq.critical(SQUARES, jnp.asarray(x), key=jax.random.key(0)).fold.kind in (kind, "estimate")
+    monkeypatch.setattr(measured, "WIDEST", 0)
+    assert eq.measure.transverse(SQUARES, jnp.asarray(x)).kind == "estimate"
+
+
+@pytest.mark.parametrize(("num_iters", "kind", "fold"), [(12, "estimate", "estimate"), (70, "lower", "upper")])
+def test_few_steps_of_lanczos_bound_nothing(num_iters, kind, fold):
+    """Ritz values lie inside the spectrum of the symmetric part: no bound of the real eigenvalues of T before they fill it."""
+    matrix = jnp.asarray(np.random.default_rng(1).normal(size=(70, 70)))
+    rule, x = alone(lambda x, s: matrix @ x), jnp.ones((2, 70))
+    found = eq.measure.transverse(rule, x, num_iters=num_iters)
+    assert found.kind == kind
+    assert found.num_nonpositive(1.0).tolist() == [-1, -1]
+    lowest = np.linalg.eigvalsh((matrix + matrix.T) / 2)[0]
+    assert np.all(found.low >= lowest - 1e-9)
+    assert (kind == "lower") == np.allclose(found.low, lowest, rtol=1e-9)
+    assert eq.critical(rule, x, num_iters=num_iters).fold.kind in (fold, "estimate")
+
+
+def test_what_is_not_finite_is_not_known():
+    rule, x = alone(lambda x, s: -jnp.sqrt(x)), jnp.array([[4.0], [0.0], [-1.0]])
+    found = eq.measure.transverse(rule, x)
+    np.testing.assert_array_equal(found.low, [-0.25, np.nan, np.nan])
+    np.testing.assert_array_equal(found.eta_fold(), [4, np.nan, np.nan])
+    assert found.num_nonpositive(1e3).tolist() == [1, -1, -1]
+
+
+@pytest.mark.parametrize("widest", [64, 1])
+def test_a_stiff_particle_does_not_make_another_symmetric(widest, monkeypatch):
+    stiff, turn = jnp.array([[-1e6, 0.0], [0, -1e6]]), jnp.array([[-0.1, -0.3], [0.3, -0.1]])
+    monkeypatch.setattr(measured, "WIDEST", widest)
+    found = eq.measure.transverse(alone(lambda x, s: jnp.where(x[0] > 0, stiff @ x, turn @ x)), jnp.array([[1.0, 0], [-1.0, 0]]))
+    assert found.asymmetry > 0.5
+    if widest == 1:
+        assert found.num_nonpositive(100.0).tolist() == [2 if not np.isnan(found.eigenvalues[0]).any() else 1, -1]
+    else:
+        np.testing.assert_allclose(found.low, [-1e6, np.inf])
+        assert found.num_nonpositive(100.0).tolist() == [2, 0]
+        assert found.error[0] <= 64 * 1e6 * np.finfo(float).eps * 1.01
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [2, 3])
+def test_the_error_covers_the_eigenvalue_of_a_jordan_block(size, dtype):
+    """`T = -Q J Q^T` with the one eigenvalue -2, which rounding moves by eps^(1 / size)."""
+    missed = []
+    for seed in range(20):
+        Q = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
+        matrix = jnp.asarray(-Q @ (2 * np.eye(size) + np.eye(size, k=1)) @ Q.T, dtype)
+        found = eq.measure.transverse(alone(lambda x, s, matrix=matrix: matrix @ x), jnp.ones((1, size), dtype))
+        missed.append(abs(float(found.low[0]) + 2))
+        assert missed[-1] <= found.error[0] < 1
+        assert found.kind == "exact"
+    assert max(missed) > 64 * np.finfo(dtype).eps * 3 or size == 2  # control: what the error of a sound eigenvalue would be
+    sound = eq.measure.transverse(alone(lambda x, s: jnp.asarray([[-1.0, 0.5], [0.0, -3.0]], dtype) @ x), jnp.ones((1, 2), dtype))
+    assert abs(sound.low[0] + 3) <= sound.error[0] < 500 * np.finfo(dtype).eps

@@ -81,5 +81,5 @@ def _unit(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Each row over a power of two, so that its square neither overflows nor vanishes; the scaling is exact."""
     info = jnp.finfo(rows.dtype)
     _, exponent = jnp.frexp(jnp.max(jnp.abs(rows), axis=-1))
-    scale = jnp.ldexp(jnp.ones((), rows.dtype), jnp.clip(exponent, info.minexp + 1, info.maxexp - 1))
+    scale = jnp.ldexp(jnp.ones((), rows.dtype), jnp.clip(exponent, info.minexp + 1, info.maxexp - 2))
     return rows / scale[..., None], scale

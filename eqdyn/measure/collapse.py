@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks, groups
+from eqdyn._differences import power_of_two
 from eqdyn._lifted import parts
 from eqdyn._types import Key, Points, Tree
 from eqdyn.data import Batches, take
@@ -25,9 +26,9 @@ class Collapse(NamedTuple):
 
     Fields:
         eta_c: `(n,)`, where the mean of `log |1 + eta T|` over the batches comes back to 0, [eta]. 0: pairs close in at any small
-            step (`E T <= 0`). Infinite: no batch brings them together, none at all was seen.
+            step (`E T <= 0`). Infinite: no batch brings them together, none at all was seen. NaN where T of some batch is not finite.
         eta_c_error: `(n,)`, its standard error from the spread of the batches; NaN where `eta_c` is 0 or infinite.
-        small_eta: `(n,)`, the formula for small steps beside it, `2 E[T] / E[T^2]`, and 0 or infinite alike.
+        small_eta: `(n,)`, the formula for small steps beside it, `2 E[T] / E[T^2]`, and 0, infinite or NaN alike.
         mean, mean_square: `(n,)`, `E[T]` 1/[eta] and `E[T^2]` along the direction.
         etas: `(k,)`, the step sizes asked for.
         exponent, exponent_error: `(k, n)`, the mean of `log |1 + eta T|` there, in nats a step, and its standard error.
@@ -107,9 +108,12 @@ def collapse(
     if parts(x, state):
         msg = "rule: got one whose particles carry a state; expected one without; write observe.lyapunov(rule) along runs at several eta."
         raise ValueError(msg)
-    steps = np.asarray(etas, np.float64).reshape(-1)
+    try:
+        steps = np.asarray(etas, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        steps = np.array([np.nan])
     if not np.all(np.isfinite(steps) & (steps > 0)):
-        msg = f"etas: got {etas}; expected finite step sizes > 0."
+        msg = f"etas: got {etas!r}; expected finite step sizes > 0; write etas=[0.1, 0.2]."
         raise ValueError(msg)
     stacked, rows = _sampled(batches, num_batches, _checks.key(key))
     found = {name: _of_group(rule, one, x, state, stacked, rows, direction, steps) for name, one in groups.resolve(group, x).items()}
@@ -147,10 +151,11 @@ def _direction(rule: Rule, group: Any, x: Tree, state: Tree, stacked: Tree, rows
         msg = f'direction: got {direction!r}; expected "smallest", "largest", or an array of shape {(d,)} or {(n, d)}.'
         raise ValueError(msg)
     along = jnp.asarray(direction, y.dtype)
-    if along.shape not in ((d,), (n, d)) or not bool(jnp.all(jnp.any(along != 0, axis=-1))):
-        msg = f"direction: got shape {along.shape}; expected {(d,)} or {(n, d)}, without a zero direction."
+    if along.shape not in ((d,), (n, d)) or not bool(jnp.all(jnp.any(along != 0, axis=-1)) & jnp.all(jnp.isfinite(along))):
+        msg = f"direction: got shape {along.shape} and {along.ravel()[:3]}; expected {(d,)} or {(n, d)}, finite, without a zero direction."
         raise ValueError(msg)
     along = jnp.broadcast_to(along, (n, d))
+    along = along / power_of_two(jnp.max(jnp.abs(along), axis=1, keepdims=True))  # squares neither overflow nor vanish
     return along / jnp.linalg.norm(along, axis=1, keepdims=True)
 
 
@@ -187,7 +192,8 @@ def _rates(rule: Rule, group: Any, x: Tree, state: Tree, stacked: Tree, rows: An
 
 def _summed(rates: np.ndarray, across: np.ndarray, etas: np.ndarray, along: np.ndarray) -> Collapse:
     """In float64 on the host: the logarithms nearly cancel."""
-    num = len(rates)
+    num, known = len(rates), np.isfinite(rates).all(axis=0)
+    rates, across = (np.where(known, part, np.nan) for part in (rates, across))
     mean, mean_square = rates.mean(axis=0), (rates**2).mean(axis=0)
     never = rates.min(axis=0) >= 0
     some = np.where(mean > 0, 2 * mean / np.where(mean_square > 0, mean_square, 1), 0.0)
@@ -204,6 +210,7 @@ def _summed(rates: np.ndarray, across: np.ndarray, etas: np.ndarray, along: np.n
     length = np.sqrt(mean_square + (across**2).mean(axis=0))
     turned = np.sqrt((across**2).mean(axis=0)) / np.where(length > 0, length, 1)
     small_eta = np.where(mean_square > 0, some, np.inf)
+    eta_c, small_eta = (np.where(known, part, np.nan) for part in (eta_c, small_eta))
     found = (eta_c, error, small_eta, mean, mean_square, etas, exponent, exponent_error, along, turned)
     return Collapse(*(np.asarray(part, along.dtype) for part in found))
 

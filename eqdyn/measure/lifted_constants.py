@@ -93,7 +93,8 @@ def lifted_constants(
         key: of the step, for rules that draw.
 
     Returns:
-        `LiftedConstants(q, mu, raw, theta, num_twins)` with `.certified`; NaN where a particle or its change is not finite.
+        `LiftedConstants(q, mu, raw, theta, num_twins)` with `.certified`; NaN where a particle or its change is not finite, and in
+        float64 where two parts are distinct but nearer than some 1e-145 of their extent.
 
     Raises:
         ValueError, TypeError: arguments that do not fit.
@@ -118,14 +119,17 @@ def lifted_constants(
     ends = _ends(found.rule, found.group.dim, z.shape[1])
     size = 8 * len(ends) * 4 * len(z) ** 2  # three tables and a sum, in float64
     _checks.fits_budget(size, PAIR_BYTES, "lifted_constants", "take fewer particles, or the parameters alone (measure.pair_constants)")
-    if not (np.isfinite(z).all() and np.isfinite(dz).all()):
+    finite = np.isfinite(z).all() and np.isfinite(dz).all()
+    with jax.enable_x64(True):  # noqa: FBT003 - squares of near pairs are numbers of float64
+        tables, distinct, units, speed = _tables(ends, *(jnp.asarray(np.asarray(rows, np.float64)) for rows in (z, dz)))
+    apart2, moved2, closing = (np.array(table) for table in tables)
+    hidden = np.asarray(distinct) & (apart2 < z.shape[1] * np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
+    if not finite or hidden.any():
         nothing, nowhere = np.asarray(np.nan, dtype), np.zeros(2, np.int32)
         unknown = InNorm(nothing, nowhere, np.full(len(ends) - 1, np.nan, dtype), nothing)
         return LiftedConstants(unknown, unknown, AtPair(nothing, nowhere), AtPair(nothing, nowhere), 0)
-    tables, units, speed = _tables(ends, z, dz)
-    apart2, moved2, closing = np.asarray(tables, np.float64)
     eps = float(jnp.finfo(dtype).eps)
-    twin = apart2.sum(axis=0) == 0
+    twin = ~np.asarray(distinct).any(axis=0)
     moved2[:, twin & (moved2.sum(axis=0) <= (_TWIN * eps) ** 2 * len(ends))] = 0  # equal particles may change unlike by rounding
     unit, faster = np.asarray(units, np.float64), float(speed)
 
@@ -164,9 +168,9 @@ def _moved(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key | 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _tables(ends: tuple[int, ...], z: Points, dz: Points) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array, jax.Array]:
-    """`|z_i - z_j|^2`, `|dz_i - dz_j|^2` and `-<dz_i - dz_j, z_i - z_j>` of each part, `(parts, n, n)`; the units of the parts and that
-    of all changes, powers of two, in which squares neither overflow nor vanish.
+def _tables(ends: tuple[int, ...], z: Points, dz: Points) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array, jax.Array, jax.Array]:
+    """`|z_i - z_j|^2`, `|dz_i - dz_j|^2` and `-<dz_i - dz_j, z_i - z_j>` of each part, `(parts, n, n)`; where parts are distinct; the
+    units of the parts and that of all changes, powers of two.
     """
     zs, dzs = (jnp.split(rows, ends[:-1], axis=1) for rows in (z, dz))
     units = [
@@ -174,25 +178,25 @@ def _tables(ends: tuple[int, ...], z: Points, dz: Points) -> tuple[tuple[jax.Arr
     ]
     dzs = [b / unit for b, unit in zip(dzs, units, strict=True)]
     speed = _power_of_two(jnp.max(jnp.stack([jnp.max(jnp.abs(b - b[:1])) for b in dzs])))
-    parts = [_products(a / unit, b / speed) for a, b, unit in zip(zs, dzs, units, strict=True)]
-    apart2, moved2, along = (jnp.stack(part) for part in zip(*parts, strict=True))
-    return (apart2, moved2, -along), jnp.stack(units), speed
+    parts = [_products(a, unit, b / speed) for a, b, unit in zip(zs, dzs, units, strict=True)]
+    apart2, moved2, along, distinct = (jnp.stack(part) for part in zip(*parts, strict=True))
+    return (apart2, moved2, -along), distinct, jnp.stack(units), speed
 
 
 def _power_of_two(size: jax.Array) -> jax.Array:
     """The next above; 1 for 0."""
     _, exponent = jnp.frexp(size)
-    exponent = jnp.clip(exponent, jnp.finfo(size.dtype).minexp + 1, jnp.finfo(size.dtype).maxexp - 1)
+    exponent = jnp.clip(exponent, jnp.finfo(size.dtype).minexp + 1, jnp.finfo(size.dtype).maxexp - 2)
     return jnp.where(size > 0, jnp.ldexp(jnp.ones((), size.dtype), exponent), 1)
 
 
-def _products(x: Points, u: Points) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """`|dx|^2, |du|^2, <du, dx>` of all pairs by differences, one coordinate after another."""
+def _products(x: Points, unit: jax.Array, u: Points) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """`|dx|^2, |du|^2, <du, dx>` of all pairs by differences, one coordinate after another, x in that unit; which pairs are distinct."""
     zero = jnp.zeros((len(x), len(x)), x.dtype)
 
     def add(sums: tuple, coordinate: tuple) -> tuple[tuple, None]:
         p, q = coordinate
-        dx, du = p[:, None] - p[None], q[:, None] - q[None]
-        return (sums[0] + dx * dx, sums[1] + du * du, sums[2] + dx * du), None
+        dx, du = p[:, None] / unit - p[None] / unit, q[:, None] - q[None]
+        return (sums[0] + dx * dx, sums[1] + du * du, sums[2] + dx * du, sums[3] | (p[:, None] != p[None])), None
 
-    return jax.lax.scan(add, (zero, zero, zero), (x.T, u.T))[0]
+    return jax.lax.scan(add, (zero, zero, zero, zero > 0), (x.T, u.T))[0]

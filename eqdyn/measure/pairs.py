@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from eqdyn import _checks, geometry
 from eqdyn.geometry import PairConstants, PairTerms, Stretch
@@ -16,6 +17,11 @@ def _two(x: Any, other: Any, names: tuple[str, str]) -> tuple[jax.Array, jax.Arr
     return a, b
 
 
+def _again(worst: Any, dtype: Any) -> bool:
+    """Whether an answer is as bad as can be because squares of near pairs are no numbers of float32, or truly: float64 can tell."""
+    return _checks.concrete(worst) and jnp.finfo(dtype).bits < 64 and bool(worst)
+
+
 def pair_constants(x: Any, u: Any) -> PairConstants:
     """The constants over all pairs of particles, and the pairs that attain them.
 
@@ -24,7 +30,8 @@ def pair_constants(x: Any, u: Any) -> PairConstants:
 
     Exact for this configuration, up to rounding; for a permutation-equivariant U both are LOWER bounds on its Lipschitz
     constant K (compare x with x after swapping i and j). `eta * k_pair < 1` or `eta * mu < 1`: this step merges nobody. Says
-    nothing about the next configuration. Time O(n^2 d), in tiles.
+    nothing about the next configuration. Time O(n^2 d), in tiles; once more in float64 where distinct particles are nearer than some
+    1e-15 of the diameter in float32 (under `jit` they make both infinite). `num_twins` stops at 2^31 - 1.
 
     Args:
         x: configuration `(n, d)`, n >= 2.
@@ -47,22 +54,28 @@ def pair_constants(x: Any, u: Any) -> PairConstants:
     References:
         Yang et al., arXiv:2510.02670, lemma 4 (the swap argument, which uses pairs only).
     """
-    return _pair_constants(*_two(x, u, ("x", "u")))
+    x, u = _two(x, u, ("x", "u"))
+    found = _pair_constants(x, u)
+    if _again(jnp.isinf(found.k_pair), x.dtype):
+        with jax.enable_x64(True):  # noqa: FBT003
+            wide = jax.jit(geometry.pair_constants, static_argnums=2)(*(jnp.asarray(a, jnp.float64) for a in (x, u)), float(jnp.finfo(x.dtype).eps))
+            found = wide._replace(k_pair=wide.k_pair.astype(x.dtype), mu=wide.mu.astype(x.dtype))
+    return found
 
 
 def pair_terms(x: Any, u: Any) -> PairTerms:
     """Distance, rate and approach of every pair, `(n, n)` each: from one U the stretch of every pair for every step size.
 
-        s_ij(eta)^2 = 1 + 2 eta p_ij + eta^2 R_ij^2,      smallest at eta = -p/R^2, where s = sqrt(1 - p^2/R^2)
+        s_ij(eta)^2 = 1 + 2 eta p_ij + eta^2 R_ij^2,      smallest at eta = -p/R^2, where s = across/R,  across^2 = R^2 - p^2
 
-    Exact up to rounding. Memory O(n^2), refused above `geometry.PAIR_BYTES`.
+    Exact up to rounding, near pairs and those that meet included. Memory O(n^2), refused above `geometry.PAIR_BYTES`.
 
     Args:
         x: configuration `(n, d)`, n >= 2.
         u: `U(x)`.
 
     Returns:
-        `PairTerms(distance, rate, approach)` with `.stretch(eta)` and `.closest()`; NaN for coincident pairs.
+        `PairTerms(distance, rate, approach, across)` with `.stretch(eta)` and `.closest()`; NaN for coincident pairs.
 
     Raises:
         ValueError, TypeError: as `pair_constants`.
@@ -104,7 +117,13 @@ def stretch(x: Any, x_next: Any) -> Stretch:
     References:
         Yang et al., arXiv:2510.02670, lemma 2.
     """
-    return _stretch(*_two(x, x_next, ("x", "x_next")))
+    x, x_next = _two(x, x_next, ("x", "x_next"))
+    found = _stretch(x, x_next)
+    if _again(jnp.isinf(found.high) & (found.low == 0), x.dtype):
+        with jax.enable_x64(True):  # noqa: FBT003
+            wide = _stretch(*(jnp.asarray(a, jnp.float64) for a in (x, x_next)))
+            found = wide._replace(low=wide.low.astype(x.dtype), high=wide.high.astype(x.dtype))
+    return found
 
 
 _pair_constants, _pair_terms, _stretch = jax.jit(geometry.pair_constants), jax.jit(geometry.pair_terms), jax.jit(geometry.stretch)

@@ -41,7 +41,7 @@ def sharpness(rule: Rule, x: Any, state: Tree = None, data: Tree = None, *, num_
         state: None for `rule.init(x)`.
         data: the batch, the same for every product.
         num_iters: Lanczos steps; 20 to 30 give the top to 1e-5 or better.
-        key: of the start vector; default `jax.random.key(0)`.
+        key: of the step, for rules that draw; it also starts Lanczos, from `jax.random.key(0)` without one.
 
     Returns:
         `Sharpness(value, residual, norm, norm_residual, asymmetry)`.
@@ -60,31 +60,31 @@ def sharpness(rule: Rule, x: Any, state: Tree = None, data: Tree = None, *, num_
     """
     x = _checks.configuration(x)
     _checks.count(num_iters, "num_iters", least=1)
-    key = jax.random.key(0) if _checks.key(key) is None else key
-    return _sharpness(rule, num_iters, x, rule.init(x) if state is None else state, _checks.batch(data), key)
+    return _sharpness(rule, num_iters, x, rule.init(x) if state is None else state, _checks.batch(data), _checks.key(key))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _sharpness(rule: Rule, num_iters: int, x: Tree, state: Tree, data: Tree, key: Key) -> Sharpness:
+def _sharpness(rule: Rule, num_iters: int, x: Tree, state: Tree, data: Tree, key: Key | None) -> Sharpness:
     return sharpness_of(rule, num_iters, x, state, data, key)
 
 
-def sharpness_of(rule: Rule, num_iters: int, x: Tree, state: Tree, data: Tree, key: Key) -> Sharpness:
+def sharpness_of(rule: Rule, num_iters: int, x: Tree, state: Tree, data: Tree, key: Key | None = None) -> Sharpness:
     """`sharpness`, inside a trace."""
+    start = jax.random.key(0) if key is None else key
 
     def force(points: Tree) -> Tree:
         moved = points if points_of(x) is x else x._replace(x=points)
-        return points_of(rule.update(moved, state, data).u)
+        return points_of(rule.update(moved, state, data, key=key).u)
 
     _, along = jax.linearize(force, points_of(x))
 
     def product(v: Tree) -> Tree:
         return jax.tree.map(jnp.negative, along(v))
 
-    ends = lanczos_extremes(product, points_of(x), num_iters=num_iters, key=key)
+    ends = lanczos_extremes(product, points_of(x), num_iters=num_iters, key=start)
     top = jnp.abs(ends.high) >= jnp.abs(ends.low)
     norm = jnp.where(top, jnp.abs(ends.high), jnp.abs(ends.low))
-    v, w = _random_pair(points_of(x), key)
+    v, w = _random_pair(points_of(x), start)
     jv, jw = product(v), product(w)
     lean = jnp.abs(_inner(w, jv) - _inner(v, jw))
     size = jnp.sqrt(jnp.maximum(_inner(jv, jv), _inner(jw, jw)))

@@ -14,17 +14,17 @@ from eqdyn._lifted import lifted_rows
 from eqdyn._twins import matched, response
 from eqdyn._types import Key, Kind, Tree
 from eqdyn.linalg import RowExtremes, lanczos_rows
+from eqdyn.measure._transverse import LEAN, Transverse, of_matrices
 from eqdyn.rule import Rule, weight_of
 from eqdyn.transverse import dense, step_map
 
 WIDEST = 64  # dimension up to which the matrices are formed
 _NUM_ITERS = 24
-_LEAN = 64  # roundings by which a symmetric matrix may be unsymmetric
 
 
 class SwapCurvature(NamedTuple):
-    """`T` `(m, d, d)`, 1/[eta]; `where` `(m,)` particles, or `(m, 2)` pairs of twins; `error` `(m,)`: how much T changes with the way
-    it was found, its largest entry; `route`: "probe" or "twins".
+    """`T` `(m, d, d)`, 1/[eta]; `where` `(m,)` particles, or `(m, 2)` pairs; `error` `(m,)`: how much T changes with the way it was
+    found, its largest entry, which bounds nothing; `route`: "probe" or "twins".
     """
 
     T: jax.Array
@@ -33,62 +33,12 @@ class SwapCurvature(NamedTuple):
     route: str
 
 
-class Transverse(NamedTuple):
-    """The swap curvature in numbers, `(m,)` each, 1/[eta]: at every particle, or at every pair of near particles.
-
-    Fields:
-        norm: `||T||`, the rate at which an infinitesimal pair there can move apart or together.
-        low: the smallest real eigenvalue of T; infinite where there is none. The step map folds at `eta = -1 / low` if it is negative.
-        approach: minus the smallest eigenvalue of `(T + T^t) / 2`: the one-sided constant of an infinitesimal pair.
-        error: by how much `norm`, `low` and `approach` may be off: rounding, the residual of Lanczos, or what bringing a pair together did.
-        asymmetry: the largest `|<w, T v> - <v, T w>|` over the largest `|T v|`: rounding for a gradient rule.
-        where: `(m,)` particles, or `(m, 2)` pairs.
-        route: "probe" (exact derivative in the frozen field) or "twins" (antisymmetric derivatives at pairs).
-        kind: "exact" (dense matrices at particles or at twins), else "estimate"; with Lanczos and an unsymmetric T `low` is a "lower"
-            bound of the smallest real eigenvalue.
-        eigenvalues: `(m, k)`: all of them, or Ritz values with NaN.
-    """
-
-    norm: np.ndarray
-    low: np.ndarray
-    approach: np.ndarray
-    error: np.ndarray
-    asymmetry: float
-    where: np.ndarray
-    route: str
-    kind: Kind
-    eigenvalues: np.ndarray
-
-    def fold_margin(self, eta: float) -> np.ndarray:
-        """The smallest real eigenvalue of `I + eta T`, `(m,)`; infinite where it has none. At or below 0: folded there."""
-        return 1 + eta * self.low
-
-    def num_nonpositive(self, eta: float) -> np.ndarray:
-        """How many real eigenvalues of `I + eta T` are <= 0, `(m,)`: what the sign of the determinant cannot tell (two are invisible to
-        it). Exact with dense matrices; a lower bound with Lanczos.
-        """
-        return np.sum(1 + eta * _real(self.eigenvalues, self.norm) <= 0, axis=1)
-
-    def eta_fold(self) -> np.ndarray:
-        """The step size at which the step map first folds at each place, `(m,)`; infinite if it never does."""
-        with np.errstate(divide="ignore"):
-            return np.where(self.low < 0, -1 / np.minimum(self.low, 0), np.inf)
-
-
-def _real(eigenvalues: np.ndarray, norm: np.ndarray) -> np.ndarray:
-    """The real ones, NaN elsewhere."""
-    if not np.iscomplexobj(eigenvalues):
-        return eigenvalues
-    rounding = np.sqrt(np.finfo(eigenvalues.real.dtype).eps) * norm[:, None]
-    return np.where(np.abs(eigenvalues.imag) <= rounding, eigenvalues.real, np.nan)
-
-
 def swap_curvature(rule: Rule, x: Any, state: Tree = None, data: Tree = None, *, group: Any = None, key: Key | None = None) -> SwapCurvature:
     """The transverse Jacobian of every particle as a matrix, `T_i = dU_i/dx_i - dU_j/dx_i` at a twin `x_j = x_i`.
 
     Exact at the particles for a rule that knows its probe (the derivative of the probe, with the field held fixed). Else from
-    antisymmetric derivatives at near pairs brought together, which is T at their middle: exact for pairs that are twins, for others
-    an estimate whose `error` is the change against the derivative where they are.
+    antisymmetric derivatives at near pairs brought together, which is T at their middle: exact where all pairs are twins, else an
+    estimate whose `error` is the change against the derivative where they are; that may vanish where the estimate is far off.
 
     Args:
         rule: the update rule; T is that of its U, with the state held fixed.
@@ -160,16 +110,20 @@ def transverse(
     rule, one, x, state, data, key = _asked(rule, x, state, data, group, key)
     if one.dim <= WIDEST:
         T, where, error, route = swap_curvature(rule, x, state, data, group=one, key=key)
-        return _of_matrices(np.asarray(T), where, np.asarray(error), route)
+        kind: Kind = "exact" if route == "probe" or _all_twins(one, x, state, where) else "estimate"
+        return of_matrices(np.asarray(T), where, np.asarray(error), route, kind)
     start = jax.random.key(0) if key is None else key
     where, rounds = (np.arange(one.size), None) if rule.probe is not None else _pairs(one, x, state)
     pairs = None if rounds is None else (jnp.asarray(where), jnp.asarray(rounds))
-    lean = float(_asymmetry(rule, one, x, state, data, key, pairs, start))
-    symmetric = lean <= _LEAN * float(jnp.finfo(one.particles(x).dtype).eps) * one.dim**0.5
-    found = _lanczos(rule, one, num_iters, symmetric, x, state, data, key, pairs, start)
+    lean = np.asarray(_asymmetry(rule, one, x, state, data, key, pairs, start))
+    rounding = LEAN * float(jnp.finfo(one.particles(x).dtype).eps) * one.dim**0.5
+    symmetric = lean <= rounding
+    found = _lanczos(rule, one, num_iters, bool(symmetric.all()), x, state, data, key, pairs, start)
     ends, norm, error = jax.tree.map(np.asarray, found)
-    kind: Kind = "estimate" if symmetric else "lower"
-    return Transverse(norm, ends.low, -ends.low, error, lean, where, "twins" if pairs else "probe", kind, ends.ritz)
+    settled = num_iters >= one.dim and bool(np.all(error <= rounding * norm)) and (pairs is None or _all_twins(one, x, state, where))
+    kind = "lower" if settled and not symmetric.all() else "estimate"
+    ritz = np.where(symmetric[:, None], ends.ritz, np.nan)
+    return Transverse(norm, ends.low, -ends.low, error, float(lean.max()), where, "twins" if pairs else "probe", kind, ritz)
 
 
 def _asked(rule: Any, x: Any, state: Any, data: Any, group: Any, key: Any) -> tuple:
@@ -196,11 +150,20 @@ def _dense_probe(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: 
 
 def _pairs(group: Any, x: Tree, state: Tree) -> tuple[np.ndarray, np.ndarray]:
     weight = np.asarray(weight_of(x)) if isinstance(group, groups.Rows) else np.ones(group.size)
-    pairs, rounds = matched(np.asarray(lifted_rows(group, x, state), np.float64), weight)
+    rows = lifted_rows(group, x, state)
+    _checks.finite(rows[:, : group.dim], "x")
+    _checks.finite(rows[:, group.dim :], "state")
+    pairs, rounds = matched(np.asarray(rows, np.float64), weight)
     if not len(pairs):
         msg = "x: got particles of which no two have the same weight, for a rule without probe; expected pairs of one weight."
         raise ValueError(msg)
     return pairs, rounds
+
+
+def _all_twins(group: Any, x: Tree, state: Tree, where: np.ndarray) -> bool:
+    """Whether both of every pair are the same lifted particle."""
+    rows = np.asarray(lifted_rows(group, x, state))
+    return bool(np.all(rows[where[:, 0]] == rows[where[:, 1]]))
 
 
 def _at_pairs(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key | None) -> tuple[np.ndarray, jax.Array, jax.Array]:
@@ -214,23 +177,6 @@ def _at_pairs(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key
 def _dense_twins(rule: Rule, group: Any, together: bool, x: Tree, state: Tree, data: Tree, key: Key | None, pairs: Any) -> jax.Array:
     product, like = _operator(rule, group, x, state, data, key, pairs, together=together)
     return dense(product, len(like), group.dim, like.dtype)
-
-
-def _of_matrices(T: np.ndarray, where: np.ndarray, error: np.ndarray, route: str) -> Transverse:
-    eps, d = np.finfo(T.dtype).eps, T.shape[1]
-    finite = np.isfinite(T).all(axis=(1, 2))
-    safe = np.where(finite[:, None, None], T, 0)
-    norm = np.linalg.norm(safe, 2, axis=(1, 2))
-    turned = np.swapaxes(safe, 1, 2)
-    lean = float(np.max(np.abs(safe - turned)) / max(float(norm.max()), float(np.finfo(T.dtype).tiny)))
-    half = np.linalg.eigvalsh((safe + turned) / 2)
-    symmetric = lean <= _LEAN * eps * d**0.5
-    values = half if symmetric else np.linalg.eigvals(safe)
-    real = _real(values, norm)
-    low = np.min(np.where(np.isnan(real), np.inf, real), axis=1)
-    kind: Kind = "exact" if route == "probe" or not error.any() else "estimate"
-    norm, low, high, error = (np.where(finite, part, np.nan).astype(T.dtype) for part in (norm, low, -half[:, 0], d * error + _LEAN * eps * norm))
-    return Transverse(norm, low, high, error, lean, where, route, kind, np.where(finite[:, None], values, np.nan))
 
 
 def _operator(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key | None, pairs: Any, *, together: bool = True) -> tuple[Any, Any]:
@@ -247,10 +193,11 @@ def _length(rows: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _asymmetry(rule: Rule, group: Any, x: Tree, state: Tree, data: Tree, key: Key | None, pairs: Any, start: Key) -> jax.Array:
+    """`|T v - T^t v|` over `|T v|`, of every particle or pair."""
     product, like = _operator(rule, group, x, state, data, key, pairs)
     v = jax.random.normal(start, like.shape, like.dtype)
     forth, (back,) = product(v), jax.linear_transpose(product, like)(v)
-    return jnp.max(_length(forth - back)) / jnp.maximum(jnp.max(_length(forth)), jnp.finfo(like.dtype).tiny)
+    return _length(forth - back) / jnp.maximum(_length(forth), jnp.finfo(like.dtype).tiny)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

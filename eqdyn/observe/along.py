@@ -39,11 +39,11 @@ class SharpnessRecord(NamedTuple):
     residual: jax.Array
 
 
-def _each(measure: Callable, group: Any, stride: int) -> Observer:
+def each(measure: Callable, group: Any, stride: int, leaving: Callable | None = None) -> Observer:
     """Records `measure(group, frame)`; for a dict of groups a dict of answers."""
     if isinstance(group, Mapping):
-        return recorder(bind(_by_name, measure, tuple(sorted(group.items()))), stride=stride)
-    return recorder(bind(measure, group), stride=stride)
+        return recorder(bind(_by_name, measure, tuple(sorted(group.items()))), stride=stride, leaving=leaving)
+    return recorder(bind(measure, group), stride=stride, leaving=leaving)
 
 
 def _by_name(measure: Callable, named: tuple[tuple[str, Any], ...], frame: Frame) -> dict[str, Tree]:
@@ -63,7 +63,7 @@ def pair_constants(*, group: Any = None, stride: int = 1) -> Observer:
         >>> run.observed["pairs"].values.q.tolist()
         [0.5, 0.5, 0.5]
     """
-    return _each(_pairs, group, stride)
+    return each(_pairs, group, stride)
 
 
 def _pairs(group: Any, frame: Frame) -> PairRecord:
@@ -74,7 +74,7 @@ def _pairs(group: Any, frame: Frame) -> PairRecord:
 
 def atoms(*, group: Any = None, stride: int = 1) -> Observer:
     """Records the number of distinct places before the step. Exact."""
-    return _each(_atoms, group, stride)
+    return each(_atoms, group, stride)
 
 
 def _atoms(group: Any, frame: Frame) -> jax.Array:
@@ -83,7 +83,7 @@ def _atoms(group: Any, frame: Frame) -> jax.Array:
 
 def merges(*, group: Any = None, stride: int = 1) -> Observer:
     """Records how many distinct places each observed step made one (parameters only: see `measure.merges`). Exact."""
-    return _each(_merges, group, stride)
+    return each(_merges, group, stride)
 
 
 def _merges(group: Any, frame: Frame) -> jax.Array:
@@ -96,17 +96,18 @@ def sharpness(rule: Rule, *, stride: int = 1, num_iters: int = 20) -> Observer:
 
 
 def _sharpness(rule: Rule, num_iters: int, frame: Frame) -> SharpnessRecord:
-    found = sharpness_of(rule, num_iters, frame.x, frame.state, frame.data, jax.random.key(0))
+    found = sharpness_of(rule, num_iters, frame.x, frame.state, frame.data)
     eta = frame.eta.astype(found.value.dtype)
     return SharpnessRecord(eta * found.value, eta * found.residual)
 
 
 def configuration(*, group: Any = None, stride: int = 1) -> Observer:
     """Records the particles `(n, d)` before the step; mind the memory."""
-    return _each(_configuration, group, stride)
+    return each(particles_of, group, stride)
 
 
-def _configuration(group: Any, frame: Frame) -> Points:
+def particles_of(group: Any, frame: Frame) -> Points:
+    """The particles before the step."""
     return _rows(group, frame.x)
 
 

@@ -99,6 +99,7 @@ def density(
 
     Raises:
         ValueError: a rule without probe, or that draws (at the first step); tracers that do not fit.
+        TypeError: particles in a dtype of 16 bits (when the run starts).
         MemoryError: the matrices of all particles, or of all tracers, would exceed `eqdyn.transverse.DENSE_BYTES`.
 
     Example:
@@ -130,6 +131,9 @@ def density(
 def _init(rule: Rule, group: Any, places: Constant | None, lifted: bool, frame: Frame) -> _Carry:
     one = rows_of(group, frame.x)
     x = one.particles(frame.x)
+    if jnp.finfo(x.dtype).bits < 32:
+        msg = f"observe.density: got particles in {x.dtype}; expected float32 or float64; write x0.astype('float32')."
+        raise TypeError(msg)
     y = y_state = None
     if places is not None:
         if places.value.shape[1] != x.shape[1] or places.value.dtype != x.dtype:

@@ -16,6 +16,7 @@ from eqdyn._lifted import lifted_rows
 from eqdyn._types import Points, Tree
 from eqdyn._value import bind
 from eqdyn.measure.coincidence import count_crossings, count_merges
+from eqdyn.observe._tangent import plus
 from eqdyn.observer import Frame, Observer, Series, series_like
 
 _EVERY = 20  # records between two stretches since the start, in many dimensions
@@ -25,11 +26,12 @@ class LedgerRecord(NamedTuple):
     """Of one step; no unit.
 
     Fields:
-        q: `eta * K_pair`; below 1 the step merges nobody. Exact.
-        eta_mu: `eta * mu`; below 1 likewise, and sharper. Exact.
+        q: `eta * K_pair`; below 1 the step merges nobody, but for the rounding of `x + eta * U`. Exact; 0 where no two are distinct.
+        eta_mu: `eta * mu`; below 1 likewise, and sharper. Exact; 0 where no two are distinct.
         at: the pair that attains q.
         bound_low, bound_high: what the certificates of the steps seen so far add up to, `sum log(1 - eta mu)` and `sum log(1 + q)`: bounds of the
-            log-stretch since the start, of any pair, where every step was seen. Minus infinity once a step was not certified.
+            log-stretch since the start, of any pair, where every step was seen, up to the rounding of the steps themselves. Minus infinity
+            once a step was not certified, or merged particles all the same.
         log_low, log_high: log of the smallest and largest stretch since the start, of the pairs themselves. Exact. In many dimensions,
             where it costs as much as all else here, taken at every twentieth record and at the last; NaN at the others.
         merged: distinct (lifted) particles that this step made one.
@@ -65,17 +67,17 @@ class Ledger:
 
     @property
     def steps_seen(self) -> int:
-        """How many steps were looked at."""
+        """How many steps were looked at, also those that a lane stood still after it had ended (`eq.compare` leaves them out)."""
         return len(self.steps)
 
     @property
     def open(self) -> np.ndarray:
-        """Which steps could have merged particles: neither q nor eta * mu is below 1; `(t,)`."""
-        return ~((self.values.q < 1) | (self.values.eta_mu < 1))
+        """Which steps could have merged particles, neither q nor eta * mu being below 1, or did, by rounding; `(t,)`."""
+        return ~((self.values.q < 1) | (self.values.eta_mu < 1)) | (self.values.merged > 0)
 
     @property
     def certified(self) -> Any:
-        """Whether every step that was seen is certified injective."""
+        """Whether every step that was seen is certified injective, and merged nobody by rounding either."""
         return _plain(np.asarray(~self.open.any(axis=-1)))
 
     @property
@@ -131,13 +133,15 @@ def _plain(value: np.ndarray) -> Any:
 
 
 class _Carry(NamedTuple):
-    """`start` and `now`: the particles before the first record and after the last one, of which there have been `seen`."""
+    """`start` and `now`: the particles before the first record and after the last one, of which there have been `seen`. `low` and
+    `high`: sums, with the rounding that each has lost so far.
+    """
 
     start: Points
     now: Points
     seen: jax.Array
-    low: jax.Array
-    high: jax.Array
+    low: tuple[jax.Array, jax.Array]
+    high: tuple[jax.Array, jax.Array]
     series: Series
 
 
@@ -145,8 +149,9 @@ def certificate(*, group: Any = None, stride: int = 1, lifted: bool = False) -> 
     """Keeps the ledger of a run: for every step seen `q = eta K_pair` and `eta mu`, the pair that attains q, the certificates added up
     beside the stretch since the start, and merges; read as a `Ledger` (for a dict of groups a dict of them).
 
-    Exact for the steps that it sees, up to rounding; a stride of 20 certifies one step in 20, and says so. Time O(n^2 d) a
-    record, at the speed of matrix products for large d.
+    Exact for the steps that it sees, up to rounding: q and mu are those of U, and what the rounding of `x + eta * U` merges all the same is
+    found bit for bit and leaves the step uncertified (`eq.certify` also tells of pairs that it has brought near that). A stride of 20
+    certifies one step in 20, and says so. Time O(n^2 d) a record, at the speed of matrix products for large d.
 
     Args:
         group: None for rows, a `Group`, or a dict of them.
@@ -184,7 +189,7 @@ def _init(group: Any, frame: Frame) -> _Carry:
     _checks.points(start, "x", least=2)
     zero, none = jnp.zeros((), start.dtype), jnp.zeros((), jnp.int32)
     record = LedgerRecord(zero, zero, jnp.zeros((2,), jnp.int32), zero, zero, zero, zero, none, none)
-    return _Carry(start, start, none, zero, zero, series_like(record))
+    return _Carry(start, start, none, (zero, zero), (zero, zero), series_like(record))
 
 
 def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
@@ -192,15 +197,17 @@ def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
     x, x_next = one.particles(frame.x), one.particles(frame.x_next)
     found = geometry.pair_constants(x, one.particles(frame.u))
     eta = frame.eta.astype(x.dtype)
-    q, eta_mu = eta * found.k_pair, eta * found.mu
-    # without a certificate of its own a step may have brought any pair to nothing
-    low, high = carry.low + jnp.log1p(-jnp.minimum(eta_mu, 1)), carry.high + jnp.log1p(q)
+    q, eta_mu = eta * found.k_pair, eta * jnp.where(jnp.isneginf(found.mu), 0, found.mu)
     every = _EVERY if _screen.pays(x) else 1
     ends = carry.start, x_next
     log_low, log_high = _since(*ends) if every == 1 else jax.lax.cond(carry.seen % every == 0, _since, _not_taken, *ends)
     met = geometry.num_places(geometry.labels(x_next)) < x.shape[0]
     merged, crossings = jax.lax.cond(met, functools.partial(_coincidences, group, lifted), _none, frame)
-    record = LedgerRecord(q, eta_mu, found.k_pair_at, low, high, log_low, log_high, merged, crossings)
+    # without a certificate of its own a step may have brought any pair to nothing
+    sure = (eta_mu < 1) & (merged == 0)
+    low = plus(*carry.low, jnp.where(sure, jnp.log1p(-jnp.where(sure, eta_mu, 0)), -jnp.inf))
+    high = plus(*carry.high, jnp.where(jnp.isnan(q), jnp.inf, jnp.log1p(q)))
+    record = LedgerRecord(q, eta_mu, found.k_pair_at, low[0], high[0], log_low, log_high, merged, crossings)
     return _Carry(carry.start, x_next, carry.seen + 1, low, high, carry.series.append(frame.step, record))
 
 

@@ -47,6 +47,7 @@ def transverse(rule: Rule, *, group: Any = None, stride: int = 1, num_iters: int
 
     Raises:
         ValueError: the rule has no probe.
+        TypeError: particles in a dtype of 16 bits (when the run starts).
 
     Example:
         >>> import jax.numpy as jnp, eqdyn as eq
@@ -66,6 +67,9 @@ def transverse(rule: Rule, *, group: Any = None, stride: int = 1, num_iters: int
 def _record(rule: Rule, group: Any, num_iters: int, symmetric: bool, frame: Frame) -> TransverseRecord:
     one = groups.rows(frame.x) if group is None else group
     like = jnp.zeros_like(one.particles(frame.x))
+    if jnp.finfo(like.dtype).bits < 32:
+        msg = f"observe.transverse: got particles in {like.dtype}; expected float32 or float64; write x0.astype('float32')."
+        raise TypeError(msg)
     fresh = rule.init(frame.x)
     forms: tuple[Any, Any] = jax.tree.structure(fresh), jax.tree.structure(frame.state)
     product = step_map(rule, one, frame.x, frame.state if forms[0] == forms[1] else fresh, frame.data).product

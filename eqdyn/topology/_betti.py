@@ -1,64 +1,75 @@
-"""Betti numbers of a Vietoris-Rips complex at one scale, by ripser on a graph that is decided here."""
+"""Betti numbers of a Vietoris-Rips complex at one scale, or at several."""
 
 from __future__ import annotations
 
-import re
-import warnings
 from typing import Any
 
 import numpy as np
 
 from eqdyn import _checks
+from eqdyn.topology import _flag
+from eqdyn.topology._cloud import TABLE_BYTES, Cloud
+from eqdyn.topology._scales import parsed
+from eqdyn.topology._table import Table
 
-TABLE_BYTES = 2**32  # what the tables of all pairs may take
+PRIMES = (2, 3, 5, 7, 11, 13)
 
 
-def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: int = 2) -> tuple[int, ...]:
+def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: int = 2, engine: str | None = None) -> Any:
     """Betti numbers b_0 ... b_max_dim of the Rips complex whose edges are the pairs at distance d <= r.
 
-    Exact at the stated scale: edges are decided in float64 from differences, so ripser's float32 does not matter. A
-    DIAGNOSTIC of a shape that moves: no theorem protects Betti numbers at a scale tied to the diameter.
+    Exact at the stated scale: edges are decided in float64, near ties by differences, so that neither a shift nor the float32
+    of ripser matters. A DIAGNOSTIC of a shape that moves: no theorem protects Betti numbers at a scale tied to the diameter.
+
+    Vertices and edges with a link that folds down to a point are removed, which keeps the homotopy type; ranks over Z/2 are taken
+    of what is left, or ripser has it (another field, or a large core).
 
     Args:
-        points: `(n, d)`, real; worked on in float64 on the host.
-        scale: r, in units of the points; or "diameter/4" (the paper's), any "diameter/number".
+        points: `(n, d)`, real; worked on in float64 on the host. An array of an accelerator leaves it as N^2/8 bytes of graph.
+        scale: r, in units of the points; or "diameter/4" (the paper's), any "diameter/number"; `NeighbourScale`, `LocalScale`; or
+            a list of scales, which share the distances.
         max_dim: highest degree, 0 to 3.
         prime: characteristic of the field.
+        engine: None for the fastest installed, "plain" (Python), "compiled" (numba, `eqdyn[fast]`); the answers are equal.
 
     Returns:
-        `max_dim + 1` integers.
+        `max_dim + 1` integers; for a list of scales a list of those.
 
     Raises:
         ValueError: points that are not finite, a scale, degree or prime that makes no sense.
-        MemoryError: the table of distances would exceed `TABLE_BYTES`.
+        MemoryError: the graph would exceed `TABLE_BYTES`.
 
     Example:
         >>> import numpy as np, eqdyn as eq
         >>> t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        >>> eq.topology.betti(np.stack([np.cos(t), np.sin(t)], 1), max_dim=1)
+        >>> circle = np.stack([np.cos(t), np.sin(t)], 1)
+        >>> eq.topology.betti(circle, max_dim=1)
         (1, 1)
+        >>> eq.topology.betti(circle, scale=[0.1, 0.5, 1.9], max_dim=1)
+        [(40, 0), (1, 1), (1, 0)]
 
     References:
-        Yang et al., arXiv:2510.02670, section C.2 (diameter/4); Bauer, ripser.
+        Yang et al., arXiv:2510.02670, section C.2 (diameter/4); Boissonnat and Pritam, strong collapse of flag complexes; Bauer, ripser.
     """
-    from scipy.spatial.distance import pdist, squareform
+    degree, prime, engine = asked(max_dim, prime, engine)
+    on_device = _on_accelerator(points)
+    x = points if on_device else points_of(points)
+    scales, many = _scales(scale, x.shape[0])
+    if not on_device and (len(x) == 1 or (np.array_equal(x[0], x[-1]) and np.all(x == x[0]))):
+        # all at one place: a point at any scale
+        found = [(1,) + (0,) * degree for _ in scales]
+        return found if many else found[0]
+    cloud: Any = _device_cloud(points) if on_device else Cloud(x, _flag.passes_of(engine))
+    found = [_flag.betti_of_packed(cloud.packed(one), degree, prime, engine) for one in scales]
+    return found if many else found[0]
 
-    x = np.asarray(points)
-    if x.ndim != 2 or x.shape[0] < 1 or not np.issubdtype(x.dtype, np.number) or np.iscomplexobj(x):
-        msg = f"points: got shape {x.shape} {x.dtype}; expected real points (n, d), n >= 1, one a row."
-        raise ValueError(msg)
-    _checks.fits_budget(32 * x.shape[0] ** 2, TABLE_BYTES, "betti", "take fewer points")
-    x = x.astype(np.float64)
-    _checks.finite(x, "points")
-    return betti_of_distances(squareform(pdist(x)) if len(x) > 1 else np.zeros((1, 1)), scale=scale, max_dim=max_dim, prime=prime)
 
-
-def betti_of_distances(d: Any, *, scale: Any, max_dim: int = 2, prime: int = 2) -> tuple[int, ...]:
+def betti_of_distances(d: Any, *, scale: Any, max_dim: int = 2, prime: int = 2, engine: str | None = None) -> Any:
     """Betti numbers of the Rips complex of a distance matrix; see `betti`.
 
     Args:
         d: `(n, n)`, symmetric, zero on the diagonal, not negative; infinite means no edge.
-        scale, max_dim, prime: as in `betti`.
+        scale, max_dim, prime, engine: as in `betti`.
 
     Raises:
         ValueError: no distance matrix, or arguments as in `betti`.
@@ -68,46 +79,72 @@ def betti_of_distances(d: Any, *, scale: Any, max_dim: int = 2, prime: int = 2) 
         >>> eq.topology.betti_of_distances(1 - np.eye(3), scale=0.5)
         (3, 0, 0)
     """
-    d = np.asarray(d, np.float64)
-    if d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 1:
-        msg = f"d: got shape {d.shape}; expected a square matrix of distances."
+    d = distances(d)
+    degree, prime, engine = asked(max_dim, prime, engine)
+    scales, many = _scales(scale, len(d))
+    table = Table(d)
+    found = [_flag.betti_of_packed(table.packed(one), degree, prime, engine) for one in scales]
+    return found if many else found[0]
+
+
+def distances(d: Any) -> np.ndarray:
+    """A matrix of distances, checked."""
+    try:
+        d = np.asarray(d)
+        ok = np.issubdtype(d.dtype, np.number) and not np.iscomplexobj(d)
+    except ValueError:
+        ok = False
+    if not ok or d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 1:
+        msg = f"d: got shape {getattr(d, 'shape', 'ragged')}; expected a square matrix of real distances."
         raise ValueError(msg)
+    d = d.astype(np.float64)
     if np.isnan(d).any() or (d < 0).any() or not np.array_equal(d, d.T) or np.diagonal(d).any():
-        msg = "d: got NaN, negative, asymmetric entries or a diagonal that is not zero; expected distances."
+        msg = "d: got NaN, negative, asymmetric entries or a diagonal that is not zero; expected distances; write (d + d.T) / 2 for rounding."
         raise ValueError(msg)
-    _checks.count(max_dim, "max_dim")
-    if max_dim > 3:
+    return d
+
+
+def points_of(points: Any) -> np.ndarray:
+    try:
+        x = np.asarray(points)
+    except ValueError:
+        msg = "points: got a ragged sequence; expected real points (n, d), n >= 1, one a row."
+        raise ValueError(msg) from None
+    if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1 or not (np.issubdtype(x.dtype, np.number) or x.dtype.kind == "V") or np.iscomplexobj(x):
+        msg = f"points: got shape {x.shape} {x.dtype}; expected real points (n, d), n >= 1, one a row."
+        raise ValueError(msg)
+    x = x.astype(np.float64)
+    _checks.finite(x, "points")
+    return x
+
+
+def asked(max_dim: Any, prime: Any, engine: Any) -> tuple[int, int, str]:
+    degree = _checks.count(max_dim, "max_dim")
+    if degree > 3:
         msg = f"max_dim: got {max_dim}; expected 0 to 3."
         raise ValueError(msg)
-    if prime not in (2, 3, 5, 7, 11, 13):
+    if prime not in PRIMES:
         msg = f"prime: got {prime}; expected a small prime, 2 to 13."
         raise ValueError(msg)
-    return _of_graph((d <= _radius(d, scale)) & np.isfinite(d), max_dim, prime)
+    return degree, int(prime), _flag.chosen(engine)
 
 
-def _radius(d: np.ndarray, scale: Any) -> float:
-    if isinstance(scale, str):
-        found = re.fullmatch(r"diameter/(\d+(?:\.\d+)?)", scale)
-        if not found or float(found[1]) <= 0:
-            msg = f"scale: got {scale!r}; expected a number >= 0, or 'diameter/4'."
-            raise ValueError(msg)
-        return float(np.max(d, where=np.isfinite(d), initial=0.0)) / float(found[1])
-    if np.ndim(scale) != 0 or not np.issubdtype(np.asarray(scale).dtype, np.number) or isinstance(scale, bool) or not scale >= 0:
-        msg = f"scale: got {scale!r}; expected a number >= 0, or 'diameter/4'."
-        raise ValueError(msg)
-    return float(scale)
+def _scales(scale: Any, num: int) -> tuple[list, bool]:
+    # a NamedTuple is one scale, a list or an array several
+    many = isinstance(scale, (list, np.ndarray)) and np.ndim(scale) != 0 if not isinstance(scale, list) else True
+    return [parsed(one, num) for one in (scale if many else [scale])], many
 
 
-def _of_graph(edges: np.ndarray, max_dim: int, prime: int) -> tuple[int, ...]:
-    """Betti numbers of the flag complex of a graph: ripser sees edges of length 1 and a threshold of 1.5."""
-    from ripser import ripser
-    from scipy.sparse import coo_matrix
+def _on_accelerator(points: Any) -> bool:
+    import jax
 
-    i, j = np.nonzero(np.triu(edges, 1))
-    if not len(i):
-        return (len(edges),) + (0,) * max_dim
-    graph = coo_matrix((np.ones(len(i), np.float32), (i, j)), shape=edges.shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        bars = ripser(graph, distance_matrix=True, maxdim=max_dim, thresh=1.5, coeff=prime)["dgms"]
-    return tuple(int(np.isinf(bar[:, 1]).sum()) if len(bar) else 0 for bar in bars)
+    return isinstance(points, jax.Array) and not isinstance(points, jax.core.Tracer) and any(one.platform != "cpu" for one in points.devices())
+
+
+def _device_cloud(points: Any) -> Any:
+    from eqdyn.topology._device import DeviceCloud
+
+    return DeviceCloud(points)
+
+
+__all__ = ["TABLE_BYTES", "betti", "betti_of_distances"]

@@ -10,7 +10,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 from eqdyn import _checks
+from eqdyn._differences import power_of_two
 from eqdyn._types import Points
+from eqdyn.measure._meshes import checked
 from eqdyn.measure.tracer_folds.velocity import Velocity, partial
 from eqdyn.shapes import Mesh
 
@@ -19,8 +21,8 @@ class TangentStretch(NamedTuple):
     """How much the step map stretches a mesh along itself.
 
     Attributes:
-        value: the smallest `|(I + eta T) tau|` over the edges, no unit; 0 is a cusp of the set.
-        edge: the edge that attains it.
+        value: the smallest `|(I + eta T) tau|` over the edges, no unit; 0 is a cusp of the set. NaN if it is not finite at some edge.
+        edge: the edge that attains it, or the first of those.
         place: `(d,)` its midpoint.
         stretch: `(k,)` for every edge.
     """
@@ -43,7 +45,7 @@ def tangent_stretch(velocity: Velocity, mesh: Mesh, eta: Any = 1.0) -> TangentSt
         eta: step size, > 0.
 
     Returns:
-        `TangentStretch(value, edge, place, stretch)`; edges of no length count as infinite.
+        `TangentStretch(value, edge, place, stretch)`; edges of no length count as infinite, in the dtype of the points.
 
     Raises:
         ValueError, TypeError: arguments that do not fit.
@@ -58,14 +60,12 @@ def tangent_stretch(velocity: Velocity, mesh: Mesh, eta: Any = 1.0) -> TangentSt
     References:
         derived.
     """
-    if not isinstance(mesh, Mesh):
-        msg = f"mesh: got {type(mesh).__name__}; expected an eq.shapes.Mesh; write mesh._replace(points=run.tracers)."
-        raise TypeError(msg)
+    checked(mesh)
     _checks.step_size(eta)
     y = _checks.points(mesh.points, "mesh.points")
-    place, tau = _tangents(y, jnp.asarray(mesh.edges))
+    place, tau, point = _tangents(y, jnp.asarray(mesh.edges))
     stretch = np.asarray(_stretched(partial(velocity, place), place, tau, jnp.asarray(eta, y.dtype)))
-    stretch = np.where(np.isnan(stretch), np.inf, stretch)
+    stretch = np.where(np.asarray(point), np.inf, stretch)
     edge = int(np.argmin(stretch))
     return TangentStretch(float(stretch[edge]), edge, np.asarray(place)[edge], stretch)
 
@@ -76,6 +76,11 @@ def _stretched(velocity: Partial, y: Points, tau: Points, eta: jax.Array) -> jax
 
 
 @jax.jit
-def _tangents(y: Points, edges: jax.Array) -> tuple[Points, Points]:
+def _tangents(y: Points, edges: jax.Array) -> tuple[Points, Points, jax.Array]:
+    """Midpoints, unit tangents, and which edges have no length; they are scaled first, so that no square overflows or vanishes."""
     a, b = y[edges[:, 0]], y[edges[:, 1]]
-    return a / 2 + b / 2, (b - a) / jnp.linalg.norm(b - a, axis=1, keepdims=True)
+    half = b / 2 - a / 2
+    largest = jnp.max(jnp.abs(half), axis=1, keepdims=True)
+    along = half / power_of_two(largest)
+    length = jnp.linalg.norm(along, axis=1, keepdims=True)
+    return a / 2 + b / 2, along / jnp.where(length == 0, 1, length), (largest == 0)[:, 0]

@@ -47,7 +47,8 @@ def folds(velocity: Velocity, y: Any, *, eta: Any = 1.0) -> Folds:
         `Folds(margin, num_nonpositive, eta_fold, direction)`, in the dtype of y.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, or a velocity whose rows act on each other.
+        ValueError, TypeError: arguments that do not fit, or a velocity whose rows act on each other, as far as one random half of the
+            rows acts on the other.
         MemoryError: the Jacobians would take more than `JACOBIAN_BYTES`.
 
     Example:

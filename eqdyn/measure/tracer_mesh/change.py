@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
+from eqdyn.measure._meshes import checked
 from eqdyn.measure.tracer_mesh import exact, local, near
 from eqdyn.shapes import Mesh
 
@@ -126,13 +127,7 @@ def mesh_change(mesh: Mesh, before: Any, after: Any, *, tear: float = 10.0, fold
     References:
         derived; orientation tests after Shewchuk, "Adaptive precision floating-point arithmetic", DCG 18 (1997).
     """
-    if not isinstance(mesh, Mesh):
-        msg = f"mesh: got {type(mesh).__name__}; expected an eq.shapes.Mesh; write eq.shapes.mesh.circle(64)."
-        raise TypeError(msg)
-    for name, rows, num in (("edges", mesh.edges, 2), ("faces", mesh.faces, 3)):
-        if rows.ndim != 2 or rows.shape[1] != num or rows.min(initial=0) < 0 or rows.max(initial=-1) >= len(mesh.points):
-            msg = f"mesh.{name}: got shape {rows.shape} with entries up to {rows.max(initial=-1)}; expected (k, {num}) rows of mesh.points."
-            raise ValueError(msg)
+    checked(mesh)
     _checks.number(tear, "tear", above=1)
     _checks.number(fold, "fold", above=0, below=180)
     old, eps_old = _places(before, "before", mesh)

@@ -56,28 +56,46 @@ def adjacent(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The distance of two simplices with corners `(p, k, d)`, `(p, n, d)`: exact up to rounding.
+    """The distance of two simplices with corners `(p, k, d)`, `(p, n, d)`: that of two of their points, and larger than the smallest by no
+    more than roundings of their size, also where they are nearly parallel.
 
-    The nearest points lie inside some side of each, where the difference is at right angles to both: all pairs of sides are tried.
+    The nearest points lie inside some side of each, where the difference is at right angles to both: all pairs of sides are tried. Sides
+    that together have more directions than the space touch, or are as near, along a line that ends on a smaller side.
     """
     best = np.full(len(a), np.inf)
     for k, n in itertools.product(range(1, a.shape[1] + 1), range(1, b.shape[1] + 1)):
+        if k + n - 2 > a.shape[2]:
+            continue
         for of_a, of_b in itertools.product(itertools.combinations(range(a.shape[1]), k), itertools.combinations(range(b.shape[1]), n)):
             p, q = a[:, of_a], b[:, of_b]
             apart = p[:, 0] - q[:, 0]
-            spans = np.concatenate([p[:, 1:] - p[:, :1], q[:, :1] - q[:, 1:]], 1)
+            inside = np.ones(len(a), bool)
             if k + n > 2:
-                gram = spans @ spans.transpose(0, 2, 1)
-                trace = np.trace(gram, axis1=1, axis2=2)[:, None, None]
-                # sides that lie askew by a rounding only: their nearest points lie on smaller sides as well
-                ridge = 1e-15 * np.where(trace > 0, trace, 1.0) * np.eye(k + n - 2)
-                s = -np.linalg.solve(gram + ridge, spans @ apart[:, :, None])[:, :, 0]
+                spans = np.concatenate([p[:, 1:] - p[:, :1], q[:, :1] - q[:, 1:]], 1)
+                s = _least(spans, apart)
                 inside = (s >= 0).all(1) & (s[:, : k - 1].sum(1) <= 1) & (s[:, k - 1 :].sum(1) <= 1)
-                apart = apart + np.einsum("pk,pkd->pd", s, spans)
-            else:
-                inside = np.ones(len(a), bool)
+                apart = apart + np.einsum("pk,pkd->pd", np.where(inside[:, None], s, 0), spans)
             best = np.minimum(best, np.where(inside, np.linalg.norm(apart, axis=1), np.inf))
     return best
+
+
+def _least(spans: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """The s `(p, k)` for which `|apart + sum_k s_k spans_k|` is smallest, `(p, k, d)` and `(p, d)`; not finite where no single one is. By
+    modified Gram-Schmidt: squares of the spans would lose half of the digits of an angle.
+    """
+    num = spans.shape[1]
+    rest = np.concatenate([spans, apart[:, None]], 1)
+    r = np.zeros((len(spans), num, num + 1))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        for k in range(num):
+            r[:, k, k] = np.linalg.norm(rest[:, k], axis=1)
+            along = rest[:, k] / r[:, k, k, None]
+            r[:, k, k + 1 :] = np.einsum("pjd,pd->pj", rest[:, k + 1 :], along)
+            rest[:, k + 1 :] -= r[:, k, k + 1 :, None] * along[:, None]
+        s = np.zeros((len(spans), num))
+        for k in reversed(range(num)):
+            s[:, k] = -(r[:, k, num] + np.einsum("pj,pj->p", r[:, k, k + 1 : num], s[:, k + 1 :])) / r[:, k, k]
+    return s
 
 
 def closest(x: np.ndarray, pieces: np.ndarray) -> tuple[float, tuple[int, int]]:

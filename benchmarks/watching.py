@@ -22,7 +22,8 @@ import eqdyn as eq
 from eqdyn.networks import two_layer
 
 RECIPE = """
-import sys, time, numpy as np
+import resource, sys, time, numpy as np
+resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30,) * 2)  # billions of simplices must not take the machine down
 from eqdyn import topology
 x = np.load(sys.argv[1])
 began = time.perf_counter()
@@ -40,14 +41,15 @@ def recipe(x: np.ndarray, limit: float, folder: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"seconds": limit, "status": f"not finished in {limit:g} s"}
     if done.returncode:
-        return {"seconds": float("nan"), "status": done.stderr.strip().splitlines()[-1]}
+        said = done.stderr.strip().splitlines()
+        return {"seconds": float("nan"), "status": f"ended over 16 GiB: {said[-1] if said else done.returncode}"}
     seconds, *betti = done.stdout.split()
     return {"seconds": float(seconds), "status": f"ok, {tuple(map(int, betti))}"}
 
 
 def main() -> None:
     options = common.arguments(__doc__.splitlines()[0], "watching")
-    num_steps, width, limit = (60, 128, 30.0) if options.quick else (2700, 1024, 300.0)
+    num_steps, width, limit = (60, 128, 30.0) if options.quick else (2700, 1024, 90.0)
     of_start, of_data, of_run = jax.random.split(jax.random.key(0), 3)
     split, rule = eq.data.teacher(key=of_data), eq.rules.gradient(two_layer.regression_field())
     rows = []

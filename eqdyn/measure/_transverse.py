@@ -97,8 +97,8 @@ def of_matrices(T: np.ndarray, where: np.ndarray, apart: np.ndarray, route: str,
 def _eigenvalues(T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues `(m, d)` and their conditions `1 / |y^H x|`, with unit eigenvectors x and y of both sides; infinite if defective."""
     values, right = np.linalg.eig(T)
-    left = np.full_like(right, np.inf)
+    condition = np.full(values.shape, np.inf)
     sizes = np.linalg.cond(right)
     sound = np.isfinite(sizes) & (sizes < 1 / np.finfo(np.float64).eps)
-    left[sound] = np.linalg.inv(right[sound])
-    return values, np.linalg.norm(left, axis=2)
+    condition[sound] = np.linalg.norm(np.linalg.inv(right[sound]), axis=2)
+    return values, condition

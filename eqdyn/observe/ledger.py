@@ -151,7 +151,8 @@ def certificate(*, group: Any = None, stride: int = 1, lifted: bool = False) -> 
 
     Exact for the steps that it sees, up to rounding: q and mu are those of U, and what the rounding of `x + eta * U` merges all the same is
     found bit for bit and leaves the step uncertified (`eq.certify` also tells of pairs that it has brought near that). Distinct particles
-    so near that their squared distance is no number of the dtype leave it open. A stride of 20 certifies one step in 20, and says so. Time O(n^2 d) a record, at the speed of matrix products for large d.
+    so near that their squared distance is no number of the dtype leave it open. A stride of 20 certifies one step in 20, and says so.
+    Time O(n^2 d) a record, at the speed of matrix products for large d.
 
     Args:
         group: None for rows, a `Group`, or a dict of them.

@@ -69,6 +69,7 @@ KNOWN = {
     "square a hair above": ((1 - 1e-12) * SQUARE, 1.0, 2, 2, (1, 1, 0)),
     "square a hair below": ((1 + 1e-12) * SQUARE, 1.0, 2, 2, (4, 0, 0)),
     "square far away": (SQUARE + 2.0**27, 1.0, 2, 2, (1, 1, 0)),
+    "nearer than squares go": (np.array([[0.0, 0], [1e-320, 0], [1, 0]]), 0.0, 1, 2, (3, 0)),
     "square very small": (1e-200 * SQUARE, 1e-200, 2, 2, (1, 1, 0)),
     "square very large": (1e200 * SQUARE, 1e200, 2, 2, (1, 1, 0)),
     "beyond the diameter": (SQUARE, 1e9, 2, 2, (1, 0, 0)),

@@ -103,7 +103,12 @@ class Cloud:
         found = [np.zeros(0)]
         for a in range(0, len(i), part):
             dx = (self.x[i[a : a + part]] - self.x[j[a : a + part]]) / unit
-            found.append(unit * np.sqrt(np.einsum("ij,ij->i", dx, dx)))
+            d = np.sqrt(np.einsum("ij,ij->i", dx, dx))
+            near = d < 1e-140  # squares vanish, in a unit of the pair's own they do not
+            size = np.abs(dx[near]).max(1, initial=0.0)
+            rest = dx[near] / np.where(size > 0, size, 1)[:, None]
+            d[near] = size * np.sqrt(np.einsum("ij,ij->i", rest, rest))
+            found.append(unit * d)
         return np.concatenate(found)
 
     def _close(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:

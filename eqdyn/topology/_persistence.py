@@ -13,7 +13,7 @@ import numpy as np
 
 from eqdyn import _checks
 from eqdyn.topology import _tree, _worker
-from eqdyn.topology._betti import PRIMES, distances, points_of
+from eqdyn.topology._betti import asked, distances, points_of
 from eqdyn.topology._diagram import Diagram
 
 MEMORY = 2**32  # bytes that a computation may be forecast to take
@@ -125,13 +125,7 @@ def farthest_points(x: np.ndarray, count: int) -> tuple[np.ndarray, float]:
 
 
 def _of_table(d: np.ndarray, max_dim: Any, longest: Any, engine: str, prime: Any, memory: float, seconds: float, error: float) -> Diagram:
-    degree = _checks.count(max_dim, "max_dim")
-    if degree > 3:
-        msg = f"max_dim: got {max_dim}; expected 0 to 3."
-        raise ValueError(msg)
-    if prime not in PRIMES:
-        msg = f"prime: got {prime}; expected a small prime, 2 to 13."
-        raise ValueError(msg)
+    degree, prime, _ = asked(max_dim, prime, None)
     if engine not in ("ripser", "gudhi"):
         msg = f"engine: got {engine!r}; expected 'ripser' or 'gudhi'."
         raise ValueError(msg)
@@ -152,13 +146,13 @@ def _of_table(d: np.ndarray, max_dim: Any, longest: Any, engine: str, prime: Any
     essential = [np.zeros(num - len(dying))]
     largest = float(np.max(d, where=np.isfinite(d), initial=0.0))
     if degree > 0:
-        higher = _higher(d, degree, min(longest, largest), engine, int(prime), memory, seconds) if largest > 0 else [np.zeros((0, 2))] * degree
+        higher = _higher(d, degree, min(longest, largest), engine, prime, memory, seconds) if largest > 0 else [np.zeros((0, 2))] * degree
         for bar in higher:
             alive = np.isinf(bar[:, 1])
             bars.append(bar[~alive])
             essential.append(bar[alive, 0])
     rounding = largest * float(np.finfo(np.float32 if engine == "ripser" else np.float64).eps)
-    return Diagram(tuple(bars), tuple(essential), longest, rounding, error, "estimate" if error else "exact", int(prime), num)
+    return Diagram(tuple(bars), tuple(essential), longest, rounding, error, "estimate" if error else "exact", prime, num)
 
 
 def _higher(d: np.ndarray, degree: int, longest: float, engine: str, prime: int, memory: float, seconds: float) -> list[np.ndarray]:

@@ -1,10 +1,11 @@
 """Strict for our own code: float64 on, no silent promotion of dtype or rank; warnings are errors (pyproject).
 
-Most of the time goes into compiling programs that run once, so XLA is told to make little of them; commands that the tests start
-run as a user's do. `EQDYN_TEST_XLA_FLAGS=` runs everything at full optimisation.
+Most of the time goes into compiling programs that run once, so XLA is told to make little of them (its emitters of fused loops take
+longer than the plain ones); commands that the tests start run as a user's do. `EQDYN_TEST_XLA_FLAGS=` runs all at full optimisation.
 """
 
 import os
+from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 # XLA's threads; on two cores two of them can wait for each other without end inside one program (eigenvalues of a batch)
@@ -12,7 +13,10 @@ os.environ.setdefault("NPROC", "8")
 # the workers of pytest-xdist inherit what is set here
 os.environ.setdefault("EQDYN_USERS_XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
 USERS_FLAGS = os.environ["EQDYN_USERS_XLA_FLAGS"]
-os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {os.environ.get('EQDYN_TEST_XLA_FLAGS', '--xla_backend_optimization_level=0')}"
+LITTLE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if version("jaxlib").startswith("0.10."):  # others may not know the flag
+    LITTLE += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {os.environ.get('EQDYN_TEST_XLA_FLAGS', LITTLE)}"
 
 import jax  # noqa: E402 - the flags come first
 import pytest  # noqa: E402

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,11 +15,40 @@ from eqdyn._types import Points, Tree, Weighted
 
 
 class Leaf(NamedTuple):
-    """One leaf of a tree, the axis along which its units lie, and its shape."""
+    """Where units lie along an axis of one leaf: unit i holds the positions `start + i*width ... + width - 1` for each start.
+
+    Fields:
+        path, axis, shape: the leaf's place in the tree, the axis, the leaf's shape.
+        starts: where the axis begins with unit 0; more than one where it holds several numbers a unit (the gates of a recurrent
+            cell, the places of a flattened image).
+        width: neighbouring positions that belong to one unit (the dimension of a head, where heads lie one after another).
+        outgoing: whether these are weights by which the unit's value enters a sum over units; None where nobody has said.
+    """
 
     path: str
     axis: int
     shape: tuple[int, ...]
+    starts: tuple[int, ...] = (0,)
+    width: int = 1
+    outgoing: bool | None = None
+
+    def positions(self, size: int) -> np.ndarray:
+        """Positions along the axis by unit, `(size, len(starts) * width)`."""
+        blocks = np.asarray(self.starts)[:, None] + np.arange(self.width)
+        return blocks.reshape(1, -1) + self.width * np.arange(size)[:, None]
+
+    @property
+    def rest(self) -> tuple[int, ...]:
+        return self.shape[: self.axis] + self.shape[self.axis + 1 :]
+
+    def dim(self) -> int:
+        """Numbers of one unit in this leaf."""
+        return math.prod(self.rest) * len(self.starts) * self.width
+
+    def __str__(self) -> str:
+        part = "" if self.starts == (0,) else f", from {', '.join(map(str, self.starts[:4]))}{', ...' * (len(self.starts) > 4)}"
+        part += f", {self.width} a unit" if self.width > 1 else ""
+        return f"{self.path}[axis {self.axis} of {self.shape}{part}]"
 
 
 class Group(NamedTuple):
@@ -40,7 +69,13 @@ class Group(NamedTuple):
     def particles(self, tree: Tree) -> Points:
         """The particles `(size, dim)`; coordinates in the order of `leaves`. Raises ValueError if the tree does not fit."""
         found = self._find(tree)
-        return jnp.concatenate([jnp.moveaxis(found[leaf.path], leaf.axis, 0).reshape(self.size, -1) for leaf in self.leaves], axis=1)
+        blocks = []
+        for leaf in self._own():
+            rows = jnp.moveaxis(jnp.asarray(found[leaf.path]), leaf.axis, 0)
+            if leaf.starts != (0,) or leaf.width > 1 or rows.shape[0] != self.size:
+                rows = rows[leaf.positions(self.size)]
+            blocks.append(rows.reshape(self.size, -1))
+        return jnp.concatenate(blocks, axis=1)
 
     def with_particles(self, tree: Tree, x: Points) -> Tree:
         """The tree with its particles replaced by `x` `(size, dim)`."""
@@ -50,28 +85,49 @@ class Group(NamedTuple):
         return self.with_units(tree, x)
 
     def with_units(self, tree: Tree, y: Points) -> Tree:
-        """The tree with its particles replaced by any number of others, `y` `(m, dim)`: the axes of the group become m long."""
+        """The tree with its particles replaced by any number of others, `y` `(m, dim)`: the axes of the group become m units long.
+
+        Raises ValueError where m differs from `size` and a leaf holds weights between units of the group (a recurrent kernel).
+        """
         if jnp.ndim(y) != 2 or jnp.shape(y)[1] != self.dim:
             msg = f"y: got shape {jnp.shape(y)}; expected (m, {self.dim}), particles of this group."
             raise ValueError(msg)
-        found, start, new = self._find(tree), 0, {}
-        for leaf in self.leaves:
-            width = math.prod(leaf.shape) // self.size
-            rest = leaf.shape[: leaf.axis] + leaf.shape[leaf.axis + 1 :]
-            block = y[:, start : start + width].reshape(y.shape[0], *rest).astype(found[leaf.path].dtype)
-            new[leaf.path], start = jnp.moveaxis(block, 0, leaf.axis), start + width
+        new, own, at = self._find(tree), self._own(), 0
+        if y.shape[0] != self.size and (self.between or len({leaf.path for leaf in own}) < len(own)):
+            msg = f"y: got {y.shape[0]} particles; expected {self.size}: a leaf of this group holds its units along two axes or in two widths."
+            raise ValueError(msg)
+        for leaf in own:
+            block = y[:, at : at + leaf.dim()].reshape(y.shape[0], len(leaf.starts), leaf.width, *leaf.rest)
+            new[leaf.path] = _placed(new[leaf.path], leaf, self.size, block)
+            at += leaf.dim()
         return jax.tree_util.tree_map_with_path(lambda path, old: new.get(_checks.path_name(path), old), tree)
 
     def permute(self, tree: Tree, perm: Any) -> Tree:
         """The tree with its units in the order `perm`: particle i of the answer is particle `perm[i]`."""
-        self._find(tree)
-        axes = {leaf.path: leaf.axis for leaf in self.leaves}
+        new = self._find(tree)
+        for leaf in self.leaves:
+            if leaf.starts == (0,) and leaf.width == 1 and leaf.shape[leaf.axis] == self.size:
+                order = jnp.asarray(perm)
+            else:
+                where = leaf.positions(self.size)
+                order = jnp.arange(leaf.shape[leaf.axis]).at[where].set(jnp.asarray(where)[jnp.asarray(perm)])
+            new[leaf.path] = jnp.take(new[leaf.path], order, axis=leaf.axis)
+        return jax.tree_util.tree_map_with_path(lambda path, old: new.get(_checks.path_name(path), old), tree)
 
-        def leaf(path: Any, old: Any) -> Any:
-            axis = axes.get(_checks.path_name(path))
-            return old if axis is None else jnp.take(old, jnp.asarray(perm), axis=axis)
+    @property
+    def between(self) -> tuple[str, ...]:
+        """Leaves with two axes of this group, such as recurrent kernels.
 
-        return jax.tree_util.tree_map_with_path(leaf, tree)
+        A particle holds its numbers along the first of these axes; permuting the group relabels the coordinates along the other.
+        """
+        axes: dict[str, set[int]] = {}
+        for leaf in self.leaves:
+            axes.setdefault(leaf.path, set()).add(leaf.axis)
+        return tuple(path for path, held in axes.items() if len(held) > 1)
+
+    def _own(self) -> list[Leaf]:
+        first: dict[str, int] = {}
+        return [leaf for leaf in self.leaves if first.setdefault(leaf.path, leaf.axis) == leaf.axis]
 
     def _find(self, tree: Tree) -> dict[str, Any]:
         found = {_checks.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
@@ -83,6 +139,17 @@ class Group(NamedTuple):
                 msg = f"tree[{leaf.path}]: got shape {jnp.shape(found[leaf.path])}; expected {leaf.shape}."
                 raise ValueError(msg)
         return found
+
+
+def _placed(old: Any, leaf: Leaf, size: int, block: Any) -> Any:
+    """The leaf with `block` `(m, starts, width, ...)` in place of its units."""
+    rows, pieces, at = jnp.moveaxis(jnp.asarray(old), leaf.axis, 0), [], 0
+    block = block.astype(rows.dtype)
+    for k in sorted(range(len(leaf.starts)), key=leaf.starts.__getitem__):
+        pieces += [rows[at : leaf.starts[k]], block[:, k].reshape(-1, *leaf.rest)]
+        at = leaf.starts[k] + size * leaf.width
+    whole = [piece for piece in [*pieces, rows[at:]] if piece.shape[0]]
+    return jnp.moveaxis(jnp.concatenate(whole) if len(whole) > 1 else whole[0], 0, leaf.axis)
 
 
 def from_axes(params: Tree, axes: Mapping[str, int]) -> Group:
@@ -120,7 +187,13 @@ def from_axes(params: Tree, axes: Mapping[str, int]) -> Group:
         msg = f"axes: got lengths { {leaf.path: leaf.shape[leaf.axis] for leaf in leaves} }; expected one length along all axes."
         raise ValueError(msg)
     size = sizes.pop()
-    return Group(size, sum(math.prod(leaf.shape) // size for leaf in leaves), tuple(leaves))
+    return from_leaves(size, leaves)
+
+
+def from_leaves(size: int, leaves: Sequence[Leaf]) -> Group:
+    """The group of `size` units that lie at the given places; a leaf with two axes in the group counts once in the particles."""
+    made = Group(size, 0, tuple(leaves))
+    return made._replace(dim=sum(leaf.dim() for leaf in made._own()))
 
 
 def rows(x: Any) -> Any:

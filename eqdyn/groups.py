@@ -22,7 +22,8 @@ class Leaf(NamedTuple):
         starts: where the axis begins with unit 0; more than one where it holds several numbers a unit (the gates of a recurrent
             cell, the places of a flattened image).
         width: neighbouring positions that belong to one unit (the dimension of a head, where heads lie one after another).
-        outgoing: whether these are weights by which the unit's value enters a sum over units; None where nobody has said.
+        outgoing: whether these are weights by which the unit's value enters a sum over units; None where nobody has said, or where
+            more than such sums runs over the units (a mean over them).
     """
 
     path: str

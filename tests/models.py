@@ -77,7 +77,7 @@ def residual_convolution() -> Any:
         h = conv(z, p["stem"])
         for i in "ab":
             h = h + conv(jax.nn.relu(norm(conv(h, p[f"in_{i}"]), p[f"scale_{i}"])), p[f"out_{i}"])
-        h = h + jax.nn.relu(conv(h, p["depthwise"], groups=4))
+        h = h + jax.nn.relu(conv(h, p["depthwise"], groups=h.shape[-1]))
         return h.mean((1, 2)) @ p["head"]
 
     shapes = {f"{part}_{i}": (3, 3, 4, 4) for part in ("in", "out") for i in "ab"} | {"scale_a": (4,), "scale_b": (4,)}

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 class Axis:
     """A node; `find` gives what it has become."""
 
-    __slots__ = ("even", "factors", "parts", "pinned", "size", "to")
+    __slots__ = ("counted", "even", "factors", "parts", "pinned", "size", "to")
 
-    def __init__(self, size: int, *, even: bool = False, pinned: str | None = None):
+    def __init__(self, size: int, *, even: bool = False, pinned: str | None = None, counted: bool = False):
         self.size = size
+        self.counted = counted  # something besides a sum with weights runs over the units: twice the same unit counts twice
         self.even = even or size == 1
         self.pinned = pinned
         self.to: Axis | None = None
@@ -88,9 +89,20 @@ def pin(node: Axis, reason: str) -> Axis:
     return node
 
 
+def count(node: Axis) -> Axis:
+    """Something besides a sum with weights runs over the units of the axis."""
+    node = find(node)
+    for child in node.parts or node.factors or ():
+        count(child)
+    node.counted = True
+    return node
+
+
 def _become(node: Axis, other: Axis) -> Axis:
     if node is not other:
         node.to = other
+        if node.counted:
+            count(other)
     return other
 
 
@@ -109,12 +121,8 @@ def _solid(node: Axis) -> Axis:
 def join(a: Axis, b: Axis) -> Axis:
     """One axis of two that are tied position by position."""
     a, b = find(a), find(b)
-    if a is b or (b.even and a.size >= b.size):
-        return a
-    if a.even:
-        return b
-    if b.even:
-        return a
+    if a is b or a.even or b.even:
+        return b if a.even and (not b.even or b.size > a.size) else a
     if a.atom and a.pinned is None:
         return _become(a, _solid(b))
     if b.atom and b.pinned is None:
@@ -200,7 +208,7 @@ def _split(node: Axis, sizes: list[int]) -> list[Axis]:
     if node.atom:
         if node.pinned is not None:
             return [Axis(size, pinned=node.pinned) for size in sizes]
-        made = [Axis(size) for size in sizes]
+        made = [Axis(size, counted=node.counted) for size in sizes]
         node.factors = made
         return made
     if node.factors is not None:
@@ -247,7 +255,7 @@ def cut(node: Axis, start: int, stop: int) -> Axis:
     if node.atom:
         if node.pinned is not None:
             return Axis(stop - start, pinned=node.pinned)
-        made = [Axis(size) for size in (start, stop - start, node.size - stop) if size]
+        made = [Axis(size, counted=node.counted) for size in (start, stop - start, node.size - stop) if size]
         node.parts = made
         return made[1] if start else made[0]
     if node.factors is not None:

@@ -179,7 +179,7 @@ def _read_off(paths: Sequence[str], values: Sequence[Value]) -> tuple[list[Group
         for d, axis in enumerate(value.axes):
             alone = np.ones(value.shape[d], bool)
             for atom, starts, width in _gathered(axis):
-                leaf = Leaf(path, d, value.shape, starts, width, outgoing=id(atom) in summed)
+                leaf = Leaf(path, d, value.shape, starts, width, outgoing=None if atom.counted else id(atom) in summed)
                 places.setdefault(id(atom), (atom, []))[1].append(leaf)
                 alone[leaf.positions(atom.size)] = False
             if len(alone) > 1 and alone.any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eqdyn.networks._axes import Axis, find, join, pin, split
+from eqdyn.networks._axes import Axis, count, find, join, pin, split
 from eqdyn.networks._value import Value, pinned, plain
 
 Params = Mapping[str, Any]
@@ -111,19 +111,28 @@ def _marks(a: Value, b: Value) -> Value | None:
 @rule("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "reduce_xor")
 def reduction(params: Params, values: Sequence[Value], where: str) -> list[Value]:
     gone = {int(axis) for axis in params["axes"]}
+    _count(values, gone)
     return [Value(tuple(axis for d, axis in enumerate(plain(value, where).axes) if d not in gone)) for value in values]
+
+
+def _count(values: Sequence[Value], dims: set[int]) -> None:
+    for value in values:
+        for d in dims:
+            count(value.axes[d])
 
 
 @rule("argmax", "argmin")
 def argmax(params: Params, values: Sequence[Value], where: str) -> list[Value]:
     (axis,) = params["axes"]
     value = plain(values[0], where)
+    count(value.axes[axis])
     return [Value(value.axes[:axis] + value.axes[axis + 1 :], points=value.axes[axis])]
 
 
 @rule("top_k")
 def top_k(params: Params, values: Sequence[Value], where: str) -> list[Value]:
     value, at = plain(values[0], where), params.get("axis", -1) % len(values[0].axes)
+    count(value.axes[at])
     axes = (*value.axes[:at], Axis(params["k"], pinned="ordered by value"), *value.axes[at + 1 :])
     return [Value(axes), Value(axes, points=value.axes[at])]
 
@@ -133,6 +142,7 @@ def sort(params: Params, values: Sequence[Value], where: str) -> list[Value]:
     at, keys = params["dimension"], params["num_keys"]
     ordered = [value for d, value in enumerate(values) if not (value.iota == at and d >= keys)]
     axes = together([plain(value, where) for value in ordered])
+    count(axes[at])
     out = (*axes[:at], Axis(find(axes[at]).size, pinned="ordered by value"), *axes[at + 1 :])
     return [Value(out, points=None if any(value is one for one in ordered) else axes[at]) for value in values]
 
@@ -162,9 +172,11 @@ def dot_general(params: Params, values: Sequence[Value], where: str) -> list[Val
     (left, right), (left_batch, right_batch) = params["dimension_numbers"]
     a, b = (plain(value, where) for value in values)
     for i, j in zip(left, right, strict=True):
-        _sum_over(a, a.axes[i])
-        _sum_over(b, b.axes[j])
-        join(a.axes[i], b.axes[j])
+        tied = join(a.axes[i], b.axes[j])
+        if a.origin is None and b.origin is None:
+            count(tied)
+        _sum_over(a, tied)
+        _sum_over(b, tied)
     batch = [join(a.axes[i], b.axes[j]) for i, j in zip(left_batch, right_batch, strict=True)]
     rest_a = [axis for d, axis in enumerate(a.axes) if d not in (*left, *left_batch)]
     rest_b = [axis for d, axis in enumerate(b.axes) if d not in (*right, *right_batch)]

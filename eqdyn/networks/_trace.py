@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jax.extend import core, source_info_util
 
 from eqdyn.networks import _layout, _lookups  # noqa: F401 - they put their rules into the table
 from eqdyn.networks._axes import Axis, find, pin
@@ -25,7 +24,7 @@ def walk(jaxpr: Any, consts: Sequence[Any], values: Sequence[Value], outer: str 
     known.update(zip(jaxpr.invars, values, strict=True))
 
     def read(atom: Any) -> Value:
-        return constant(atom.val, "a constant inside the function") if isinstance(atom, core.Literal) else known[atom]
+        return constant(atom.val, "a constant inside the function") if hasattr(atom, "val") else known[atom]
 
     for eqn in jaxpr.eqns:
         made = _one(eqn, [read(atom) for atom in eqn.invars], outer)
@@ -115,5 +114,7 @@ def _cond(params: Any, values: list[Value], where: str) -> list[Value]:
 
 def place(eqn: Any) -> str:
     """The operation, and file and line of the user's code that asked for it; empty inside a library."""
+    from jax.extend import source_info_util  # heavy to import
+
     line = source_info_util.summarize(eqn.source_info).rsplit("/", 1)[-1]
     return f"{eqn.primitive.name} at {line}" if line else ""

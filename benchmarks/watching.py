@@ -42,7 +42,7 @@ def recipe(x: np.ndarray, limit: float, folder: Path) -> dict[str, Any]:
         return {"seconds": limit, "status": f"not finished in {limit:g} s"}
     if done.returncode:
         said = done.stderr.strip().splitlines()
-        return {"seconds": float("nan"), "status": f"ended over 16 GiB: {said[-1] if said else done.returncode}"}
+        return {"seconds": float("nan"), "status": f"ended: {said[-1] if said else done.returncode}"}
     seconds, *betti = done.stdout.split()
     return {"seconds": float(seconds), "status": f"ok, {tuple(map(int, betti))}"}
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
+import os
+import queue
+import signal
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -91,28 +99,108 @@ class Run:
 
 
 WAITING = 4  # chunks of records that may be on their way beside the simulation
+GRACE = 0.5  # seconds that Ctrl-C leaves to what is being read
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a simulation. `.run` is the run so far: pass it to `simulate` to go on."""
+    """Ctrl-C during a simulation. `.run` is the run so far: pass it to `simulate` to go on.
+
+    Records that were still to be read beside it are lost: -1, NaN or None in the series, by their dtype.
+    """
 
     def __init__(self, run: Run):
         super().__init__(f"stopped after step {run.step}; the run so far is in .run of this exception")
         self.run = run
 
 
+_here = threading.local()
+
+
+def stopping() -> bool:
+    """Whether the run that the calling thread reads for has ended early: what is left need not be read."""
+    stop = getattr(_here, "stop", None)
+    return stop is not None and stop.is_set()
+
+
+class Beside:
+    """A thread that reads records in order while the run goes on. Python does not wait for it to end, nor does Ctrl-C."""
+
+    def __init__(self, interrupted: threading.Event):
+        self.interrupted, self._stop = interrupted, threading.Event()
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._room = threading.Semaphore(WAITING)
+        self._until: float | None = None  # when Ctrl-C waits no longer
+        self._thread = threading.Thread(target=self._work, name="eqdyn-leaving", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        _here.stop = self._stop
+        while (job := self._jobs.get()) is not None:
+            promise, apply, values = job
+            if promise.set_running_or_notify_cancel():
+                try:
+                    promise.set_result(apply(values))
+                except BaseException as error:
+                    promise.set_exception(error)
+            self._room.release()
+
+    def submit(self, apply: Callable[[Tree], Tree], values: Tree) -> Future:
+        """A promise of what becomes of the values; waits while too many are under way, and is cancelled if Ctrl-C comes meanwhile."""
+        promise: Future = Future()
+        while not self._room.acquire(timeout=0.1):
+            if self.interrupted.is_set():
+                promise.cancel()
+                return promise
+        self._jobs.put((promise, apply, values))
+        return promise
+
+    def result(self, promise: Future) -> Any:
+        """What was promised, or None if Ctrl-C came first."""
+        while not promise.done():
+            if not self.interrupted.is_set():
+                wait([promise], 0.1)
+                continue
+            if self._until is None:
+                self._until = time.monotonic() + GRACE
+            wait([promise], max(0.0, self._until - time.monotonic()))
+            if not self._stop.is_set() and not promise.done():
+                self.end()
+            promise.cancel()
+            break
+        # one that still runs is left to itself
+        return promise.result() if promise.done() and not promise.cancelled() else None
+
+    def end(self) -> None:
+        """Let the thread end, now: a reading in a process of its own is killed, another one may go on unheeded for a while."""
+        self._stop.set()
+        self._jobs.put(None)
+        until = time.monotonic() + GRACE
+        while self._thread.is_alive() and time.monotonic() < until:
+            _kill_children(self._thread.native_id)
+            self._thread.join(0.02)
+        if self._thread.is_alive():
+            # a thread that comes back from foreign code while Python ends would bring it down
+            atexit.register(self._thread.join, 1.0)
+
+
+def _kill_children(thread: int | None) -> None:
+    """Kill the processes that a thread of ours has started, where Linux tells which."""
+    with contextlib.suppress(OSError):
+        for number in Path(f"/proc/self/task/{thread}/children").read_text().split():
+            os.kill(int(number), signal.SIGKILL)
+
+
 class History:
     """Records that have left the device, by the place of their series in the carry."""
 
-    def __init__(self, before: Run | None, observers: dict[str, Observer]):
+    def __init__(self, before: Run | None, observers: dict[str, Observer], interrupted: threading.Event):
         self.parts: dict[str, list[tuple]] = {}
         if before is not None:
             # an observer that was replaced, or was away for a leg, starts its records anew
-            gone = [f".watched['{name}']" for name in before._observers if observers.get(name) != before._observers[name]]
+            gone = [_place(name) for name in before._observers if observers.get(name) != before._observers[name]]
             self.parts = {place: list(parts) for place, parts in before._history.items() if not any(place.startswith(name) for name in gone)}
-        self.leaving = {f".watched['{name}']": one.leaving for name, one in observers.items() if one.leaving is not None}
-        self._beside = ThreadPoolExecutor(1, "eqdyn-leaving") if self.leaving else None
-        self._room = threading.Semaphore(WAITING)
+        self.leaving = {_place(name): one.leaving for name, one in observers.items() if one.leaving is not None}
+        self._beside = Beside(interrupted) if self.leaving else None
 
     def drain(self, carry: Carry, laned: bool) -> Carry:
         """Move what the series hold to the host, and empty them."""
@@ -132,34 +220,48 @@ class History:
         return jax.tree_util.tree_map_with_path(empty, carry, is_leaf=is_series)
 
     def _sent_off(self, place: str, values: Tree) -> Any:
-        """The records as they are, or a promise of what becomes of them; waits while too many are under way."""
-        apply = next((leaving for name, leaving in self.leaving.items() if place.startswith(name)), None)
-        if apply is None or self._beside is None:
-            return values
-        self._room.acquire()
-        promise = self._beside.submit(apply, values)
-        promise.add_done_callback(lambda _: self._room.release())
-        return promise
+        """The records as they are, or a promise of what becomes of them."""
+        apply = self._leaving_of(place)
+        return values if apply is None or self._beside is None else self._beside.submit(apply, values)
+
+    def _leaving_of(self, place: str) -> Callable[[Tree], Tree] | None:
+        return next((leaving for name, leaving in self.leaving.items() if place.startswith(name)), None)
 
     def close(self) -> None:
-        """Let the thread beside end when its work is done."""
+        """Let the thread beside end."""
         if self._beside is not None:
-            self._beside.shutdown(wait=False)
+            self._beside.end()
 
     def whole(self, path: Any, node: Any, laned: bool) -> Any:
-        """The series at `path` with all its records."""
+        """The series at `path` with all its records; those that Ctrl-C left unread are -1, NaN or None, by their dtype."""
         if not is_series(node) or isinstance(node.steps, np.ndarray):
             return node
         axis, place = 1 if laned else 0, jax.tree_util.keystr(path)
-        parts = [(steps, values.result() if isinstance(values, Future) else values) for steps, values in self.parts.get(place, [])]
+        none = jax.tree.map(lambda leaf: np.asarray(leaf)[(slice(None),) * axis + (slice(0),)], node.values)
+        leaving = self._leaving_of(place)
+        none = none if leaving is None else leaving(none)
+        parts = [(steps, self._arrived(steps, values, none, axis)) for steps, values in self.parts.get(place, [])]
         if parts:
             self.parts[place] = parts
-        none = jax.tree.map(lambda leaf: np.asarray(leaf)[(slice(None),) * axis + (slice(0),)], node.values)
-        for name, leaving in self.leaving.items():
-            none = leaving(none) if place.startswith(name) else none
         steps = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
         values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), none, *(part[1] for part in parts))
         return Series(steps.astype(np.int64), values, laned=laned)
+
+    def _arrived(self, steps: np.ndarray, values: Any, none: Tree, axis: int) -> Tree:
+        if not isinstance(values, Future):
+            return values
+        found = self._beside.result(values) if self._beside is not None else None
+        return jax.tree.map(lambda leaf: _lost(leaf, axis, len(steps)), none) if found is None else found
+
+
+def _place(name: str) -> str:
+    """Where the series of an observer are in the carry."""
+    return f".watched[{name!r}]"
+
+
+def _lost(none: np.ndarray, axis: int, count: int) -> np.ndarray:
+    value = None if none.dtype == object else np.nan if np.issubdtype(none.dtype, np.inexact) else -1 if none.dtype.kind == "i" else 0
+    return np.full((*none.shape[:axis], count, *none.shape[axis + 1 :]), value, none.dtype)
 
 
 def finished(

@@ -109,23 +109,26 @@ def simulate(
     program = Program(rule, device, stride, lanes is not None, batches is not None, laned)
     _checks.hashable(program, "rule")
 
-    carry, host_carry = prepared(carry, before, program, observers, example, key, capacity, step)
+    carry, host_carry, most = prepared(carry, before, program, observers, example, key, capacity, step)
     host = {name: one for name, one in observers.items() if one.on_host}
     last = step + num_steps
     etas = _eta_table(eta, schedule, dtype)
     pace = _Pace(capacity)
-    history = History(before, observers)
 
     def so_far() -> Run:
         return finished(carry, host_carry, history, observers, step, key, lanes)
 
-    with contextlib.closing(history), _interruptible() as interrupted, _bar(progress, step, last) as report:
+    with (
+        _interruptible() as interrupted,
+        contextlib.closing(History(before, observers, interrupted)) as history,
+        _bar(progress, step, last) as report,
+    ):
         while step < last:
             for name, one in host.items():
                 if step % one.stride == 0:
                     frame = host_frame(program, np.int32(step), array, carry, jnp.asarray(etas(step, 1)[0]), _rows(batches, key, step, 1, 0), key)
                     host_carry = {**host_carry, name: one.update(host_carry[name], frame._replace(step=step))}
-            steps = min(pace.steps, last - step, *(one.stride - step % one.stride for one in host.values()))
+            steps = min(pace.steps, last - step, most, *(one.stride - step % one.stride for one in host.values()))
             rows = _rows(batches, key, step, steps, capacity)
             eta_now = jnp.asarray(_padded(etas(step, steps), capacity, axis=0))
             with pace.timing(steps):
@@ -135,7 +138,9 @@ def simulate(
             report(step, so_far)
             if interrupted.is_set():
                 raise Interrupted(so_far())
-    run = so_far()
+        run = so_far()
+        if interrupted.is_set():  # while records were still being read
+            raise Interrupted(run)
     if throw and not np.all(np.asarray(carry.status) == Status.OK):
         raise FloatingPointError(run.summary())
     return run
@@ -193,7 +198,7 @@ class _Pace:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C waits for the chunk to end; a second one does not wait."""
+    """Ctrl-C waits for the chunk to end, not for what is read beside the run; a second one does not wait."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -16,6 +16,8 @@ from eqdyn._types import Tree, Weighted
 from eqdyn.observer import Frame, Observer, Series, is_series, series_like
 from eqdyn.rule import Rule, points_of
 
+LEAVING_BYTES = 2**26  # of records that leave the device, how much may wait on it, lanes together
+
 
 def continued(rule: Rule, before: Run, lanes: Any, key: Any, tracers: Any) -> tuple[Any, Any, Any]:
     if lanes not in (None, before.lanes):
@@ -139,8 +141,10 @@ def _lane(carry: Carry, lanes: bool) -> Tree:
 
 def prepared(
     carry: Carry, before: Run | None, program: Program, observers: dict[str, Observer], data: Tree, key: Any, capacity: int, step: int
-) -> tuple[Carry, dict[str, Tree]]:
-    """The carry with its observers begun, or gone on with, and room in every series; and the carries of the host observers."""
+) -> tuple[Carry, dict[str, Tree], int]:
+    """The carry with its observers begun, or gone on with, and room in every series; the carries of the host observers; and how many steps
+    there is room for.
+    """
     shapes = _abstract_step(program, data, key, carry)
     per_lane = jax.vmap if program.lanes else (lambda f: f)
 
@@ -164,9 +168,19 @@ def prepared(
     loss = None if loss is None else per_lane(lambda _: series_like(loss))(carry.status)
     axis = 1 if program.lanes else 0
 
-    def roomy(tree: Tree, stride: int) -> Tree:
-        """Every series, emptied, with room for the records of a chunk."""
-        records = -(-capacity // stride)
+    def records_of(name: str) -> int:
+        """How many records a chunk has room for. Whole configurations leave, so room for all 256 would fill a device; what there is room
+        for does not depend on num_steps, since the program does on it.
+        """
+        full = -(-capacity // observers[name].stride)
+        if observers[name].leaving is None:
+            return full
+        series = [node for node in jax.tree.leaves(watched[name], is_leaf=is_series) if is_series(node)]
+        size = sum(leaf.nbytes // leaf.shape[axis] for node in series for leaf in jax.tree.leaves(node.values))
+        return max(1, min(full, LEAVING_BYTES // max(1, size)))
+
+    def roomy(tree: Tree, records: int) -> Tree:
+        """Every series, emptied, with room for so many records."""
 
         def buffer(leaf: Any) -> jax.Array:
             return jnp.zeros((*leaf.shape[:axis], records, *leaf.shape[axis + 1 :]), leaf.dtype)
@@ -176,5 +190,7 @@ def prepared(
 
         return jax.tree.map(room, tree, is_leaf=is_series)
 
-    watched = {name: roomy(tree, observers[name].stride) for name, tree in watched.items()}
-    return carry._replace(watched=watched, loss=roomy(loss, program.every)), host_carry
+    records = {name: records_of(name) for name in watched}
+    most = min([capacity, *(records[name] * observers[name].stride for name in watched)])
+    watched = {name: roomy(tree, records[name]) for name, tree in watched.items()}
+    return carry._replace(watched=watched, loss=roomy(loss, -(-capacity // program.every))), host_carry, most

@@ -18,7 +18,7 @@ def barcode(diagram: Any, *, certified: Any = None, unit: str = "[x]", title: st
 
     Args:
         diagram: `topology.Diagram`; the longest 15 bars of each degree are drawn, those of degree 0 from the smallest birth shown.
-        certified: None, or `CertifiedBars` of one degree or a list of them.
+        certified: None, or `CertifiedBars` of one degree or several of them.
         unit: of the edge length.
         title: what was found.
 
@@ -27,7 +27,8 @@ def barcode(diagram: Any, *, certified: Any = None, unit: str = "[x]", title: st
     """
     import matplotlib.pyplot as plt
 
-    marked = {one.degree: one for one in (certified if isinstance(certified, list) else [certified] if certified is not None else [])}
+    several = () if certified is None else [certified] if hasattr(certified, "degree") else certified
+    marked = {one.degree: one for one in several}
     bars = {degree: diagram.all_bars(degree)[:MOST] for degree in range(diagram.max_dim + 1)}
     ends = np.concatenate([found[np.isfinite(found) & (found > 0)] for found in bars.values()])
     low, high = (0.8 * ends.min(), 1.25 * ends.max()) if len(ends) else (0.5, 2.0)
@@ -67,8 +68,11 @@ def readings(series: Any, *, marks: Any = None, title: str = "") -> Any:
         The matplotlib figure.
 
     Raises:
-        ValueError: the readings of several lanes.
+        ValueError: the readings of several lanes, or groups.
     """
+    if isinstance(series.values, dict):
+        msg = f"series: got readings by group, {sorted(series.values)}; expected those of one; write Series(steps, values[name])."
+        raise ValueError(msg)
     values = np.asarray(series.values)
     if values.ndim != 2:
         msg = f"series: got readings of shape {values.shape}; expected (t, degrees) of one lane; write Series(steps, values[0])."

@@ -250,7 +250,7 @@ CASES = {
     "betti: quantile 2": (lambda: eq.topology.betti(X, scale=eq.topology.LocalScale(3, quantile=2.0)), ValueError, "share of all pairs"),
     "betti: distances with NaN": (lambda: eq.topology.betti_of_distances(np.full((2, 2), np.nan), scale=1.0), ValueError, "NaN"),
     "betti: distances ragged": (lambda: eq.topology.betti_of_distances([[0.0], [1.0, 2.0]], scale=1.0), ValueError, "square matrix"),
-    "betti: many scales along": (lambda: eq.topology.betti_along([X], scale=[1.0, 2.0]), ValueError, "got a list"),
+    "betti: many scales along": (lambda: eq.topology.betti_along([X], scale=[1.0, 2.0]), ValueError, "got list of scales"),
     "persistence: NaN": (lambda: eq.topology.persistence(np.full((3, 2), np.nan)), ValueError, "not finite"),
     "persistence: degree 7": (lambda: eq.topology.persistence(X, max_dim=7), ValueError, "0 to 3"),
     "persistence: cut NaN": (lambda: eq.topology.persistence(X, longest=float("nan")), ValueError, "longest: got nan"),

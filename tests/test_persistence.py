@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 import eqdyn as eq
 from eqdyn import topology
@@ -66,6 +66,29 @@ def test_a_cut_keeps_what_is_alive_at_it():
     assert (len(short.bars[0]), len(short.essential[0])) == (2, 2)
 
 
+@pytest.mark.parametrize("engine", ["ripser", "gudhi"])
+def test_a_cut_at_an_edge_is_closed_whatever_the_rounding(engine):
+    """Alive at the cut is what `betti` reads there, at r that is a distance: float32 alone would carry bars across."""
+    if engine == "gudhi":
+        pytest.importorskip("gudhi")
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        d = squareform(pdist(rng.standard_normal((20, 2))))
+        r = float(rng.choice(d[d > 0]))
+        found = topology.persistence_of_distances(d, longest=r, max_dim=2, engine=engine)
+        assert tuple(len(births) for births in found.essential) == found.betti(r) == topology.betti_of_distances(d, scale=r)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e170, 1e300])
+def test_bars_have_the_size_of_the_points(size):
+    x = np.concatenate([polygon(12), [[0.0, 0.0]]])
+    expected, found = topology.persistence(x), topology.persistence(size * x)
+    for degree in (0, 1):
+        assert found.bars[degree] / size == pytest.approx(expected.bars[degree], rel=1e-6)
+    far = topology.persistence(np.concatenate([size * x, [[1e300, -1e300]]]), landmarks=13 + (size < 1e299)).bars[0]
+    assert far[0, 1] == pytest.approx(size * expected.bars[0][0, 1])
+
+
 def test_diagrams_count_as_betti_does():
     """The diagram, and Betti numbers at many scales, by two engines each."""
     rng = np.random.default_rng(0)
@@ -84,6 +107,21 @@ def test_distance_matrices_with_infinite_entries():
     found = topology.persistence_of_distances(d)
     assert found.bars[0].tolist() == [[0, 1]] * 4
     assert (len(found.essential[0]), len(found.essential[1])) == (2, 0)
+
+
+@pytest.mark.parametrize("longest", [0.0, 1.0, math.inf])
+def test_distances_that_are_zero_or_infinite(longest):
+    """A square of coincidences whose diagonals are never joined is a circle."""
+    d = np.abs(np.subtract.outer(np.arange(4), np.arange(4))) == 2
+    found = topology.persistence_of_distances(np.where(d, np.inf, 0.0), longest=longest)
+    assert [births.tolist() for births in found.essential] == [[0.0], [0.0]]
+
+
+def test_landmarks_of_coincident_points_are_an_estimate():
+    """Zero-length bars are lost, though the error is 0."""
+    found = topology.persistence(np.repeat(polygon(3), 2, axis=0), landmarks=3)
+    assert (found.kind, found.error, len(found.bars[0])) == ("estimate", 0.0, 2)
+    assert topology.persistence(polygon(3), landmarks=9).kind == "exact"
 
 
 @pytest.mark.parametrize("count", [10, 40])
@@ -107,6 +145,52 @@ def test_over_budget_is_refused_before_it_starts():
         topology.persistence(x[:800], max_dim=1, seconds=0.01)
     with pytest.raises(MemoryError, match="longest"):
         topology.persistence(x[:600], max_dim=2, memory=2**26)
+
+
+def test_arguments_are_refused_before_the_table_is_made(monkeypatch):
+    monkeypatch.setattr(topology._persistence, "all_between", None)
+    with pytest.raises(ValueError, match="max_dim"):
+        topology.persistence(polygon(9), max_dim=9)
+    with pytest.raises(ValueError, match="num"):
+        topology.forecast(-3, 1)
+
+
+ROUND = np.random.default_rng(0).standard_normal((140, 3)) / 40
+LASTING = {
+    "circle": (polygon(200), {}, True),
+    "sphere by gudhi": (ROUND, {"engine": "gudhi"}, True),
+    "crowd among many": (np.concatenate([ROUND, 10.0 + np.arange(600)[:, None] * np.ones(3)]), {"max_dim": 2, "longest": 1.0}, True),
+    "a few": (polygon(60), {}, False),
+    "far apart": (100 * np.arange(700.0)[:, None], {"max_dim": 2, "longest": 1.0}, False),
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_may_last_has_a_process_that_can_be_killed(name, monkeypatch):
+    x, arguments, lasts = LASTING[name]
+    if arguments.get("engine") == "gudhi":
+        pytest.importorskip("gudhi")
+    asked = []
+    monkeypatch.setattr(topology._persistence, "_in_process", lambda *given, **rest: asked.append(rest) or [np.zeros((0, 2))] * 3)
+    topology.persistence(x, seconds=50.0, **arguments)
+    assert asked == ([{"memory": topology._persistence.MEMORY, "seconds": 50.0}] if lasts else [])
+
+
+def test_the_forecast_sums_over_points():
+    """130 that see each other among 1,500 that see nobody are not 1,630 that see ten."""
+    crowd, mean = (topology.forecast(1630, 2, degree) for degree in (np.repeat([129, 0], [130, 1500]), 129 * 130 / 1630))
+    assert crowd[1] > topology.forecast(130, 2)[1] > 2 * mean[1]
+    assert topology.forecast(260, 1, engine="gudhi")[0] > 2.5e8 * 0.8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such limit elsewhere")
+@pytest.mark.parametrize("engine", ["ripser", "gudhi"])
+def test_memory_is_a_limit(engine):
+    if engine == "gudhi":
+        pytest.importorskip("gudhi")
+    d = squareform(pdist(polygon(400)))
+    with pytest.raises(MemoryError, match="more than the budget of 9"):
+        topology._persistence._in_process(d, 1, 2, 9.0, engine, seconds=60, memory=1e7)
 
 
 def test_too_slow_is_killed():

@@ -1,11 +1,14 @@
 """Betti numbers at one scale: known spaces, corners, and every engine against ripser, GUDHI, ranks over the reals and each other."""
 
 import itertools
+import time
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
 import eqdyn as eq
@@ -72,9 +75,16 @@ KNOWN = {
     "nearer than squares go": (np.array([[0.0, 0], [1e-320, 0], [1, 0]]), 0.0, 1, 2, (3, 0)),
     "square very small": (1e-200 * SQUARE, 1e-200, 2, 2, (1, 1, 0)),
     "square very large": (1e200 * SQUARE, 1e200, 2, 2, (1, 1, 0)),
+    "square at the end of float64": (1e300 * SQUARE, topology.LocalScale(1, threshold=1.0), 2, 2, (1, 1, 0)),
     "beyond the diameter": (SQUARE, 1e9, 2, 2, (1, 0, 0)),
+    "beyond any square": (1e-200 * SQUARE, 1.0, 2, 2, (1, 0, 0)),
+    "a line in its local unit": (3 * np.arange(8)[:, None], topology.LocalScale(1, threshold=1.0), 1, 2, (1, 0)),
+    "ties in local units": (np.array([0, 1, 100, 102, 200, 203])[:, None], topology.LocalScale(1, quantile=0.05), 1, 2, (3, 0)),
+    "a table of it, on a plane": (3 * squareform(pdist(np.arange(8)[:, None])), topology.LocalScale(1, threshold=1.0), 1, 2, (1, 0)),
     "integers": (SQUARE.astype(int), 1, 1, 2, (1, 1)),
     "float32": (SQUARE.astype(np.float32), 1.0, 1, 2, (1, 1)),
+    "bfloat16": (jnp.asarray(SQUARE, jnp.bfloat16), 1.0, 1, 2, (1, 1)),
+    "bfloat16 distances, of a plane": (jnp.asarray(1 - np.eye(3), jnp.bfloat16), 0.5, 1, 2, (3, 0)),
 }
 
 
@@ -119,8 +129,9 @@ def test_shapes_inside_their_gap(name):
 def draw(rng, most):
     """A random graph, or a cloud with its scale: ties, lattices, duplicates, spheres, R^1 to R^11."""
     n, kind = int(rng.integers(1, most + 1)), rng.integers(6)
+    dense = 0.6 if most < 100 else 0.1  # share of the pairs: GUDHI and ripser enumerate tetrahedra, which grow with its sixth power
     if kind == 0:
-        edges = np.triu(rng.random((n, n)) < 0.6 * rng.random(), 1)
+        edges = np.triu(rng.random((n, n)) < dense * rng.random(), 1)
         return None, 1 - (edges | edges.T) * 0.5 - np.eye(n), 0.5
     x = rng.standard_normal((n, int(rng.integers(1, 12))))
     if kind == 2:
@@ -132,7 +143,7 @@ def draw(rng, most):
     if kind == 5:
         x = np.round(x) + 1e-7 * rng.standard_normal(x.shape)
     d = squareform(pdist(x)) if n > 1 else np.zeros((1, 1))
-    r = float(np.quantile(d, rng.uniform(0.02, 0.6 if most < 100 else 0.2)))
+    r = float(np.quantile(d, rng.uniform(0.02, dense)))
     lattice = kind == 2
     return x, d, r if lattice else r * (1 + 1e-9)  # lattices tie exactly; elsewhere the order of a sum must not decide
 
@@ -253,6 +264,23 @@ def test_graphs_are_those_of_the_differences(name, tile, monkeypatch):
         assert np.array_equal(_cloud.Cloud(x, passes).packed(parsed), table.packed(parsed)), (scale, passes)
 
 
+@pytest.mark.parametrize("tile", [2**26, 64 * 4 * 40], ids=["one tile", "many tiles"])
+@pytest.mark.parametrize("passes", [_passes, _fast_passes])
+def test_halves_of_a_product_that_round_differently_make_one_edge(passes, tile, monkeypatch):
+    """r is aimed between the two roundings of one squared distance."""
+    monkeypatch.setattr(_cloud, "TILE", tile)
+    x = np.random.default_rng(0).standard_normal((130, 2))
+    cloud, table = _cloud.Cloud(x, passes), Table(squareform(pdist(x)))
+    square = next(cloud._tiles())[1]
+    square = square[:, : len(square)]
+    slack = cloud._slack + 40 * float(np.finfo(np.float32).eps)
+    aimed = np.argwhere(square < square.T)[:60]
+    assert len(aimed) == 60 or passes is _fast_passes
+    for i, j in aimed:
+        r = float(np.sqrt(float(square[i, j]) + slack) * cloud._unit * (1 + 3e-9))
+        assert np.array_equal(cloud.packed(r), table.packed(r))
+
+
 @pytest.mark.parametrize("name", CLOUDS)
 def test_graphs_made_on_a_device(name):
     x = np.asarray(CLOUDS[name](np.random.default_rng(4)), np.float32)
@@ -277,12 +305,90 @@ def test_what_is_handed_over_is_counted_alike(monkeypatch):
             assert [topology.betti(x, scale="diameter/3", engine=engine) for engine in ENGINES] == [expected] * 2
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_work_that_removes_nothing_is_work(engine, monkeypatch):
+    """A random graph has no vertex to remove: tests that fail must run down the budget too."""
+    edges = np.triu(np.random.default_rng(0).random((1000, 1000)) < 0.5, 1)
+    packed = pack(edges | edges.T)
+    monkeypatch.setattr(_fold, "WORK", 10_000)
+    monkeypatch.setattr(topology._fast_fold, "WORK", 1_000_000)
+    fold = _fold.folded if engine == "plain" else topology._flag._core_compiled
+    fold(packed[:64, :1])  # compiled
+    began = time.process_time()
+    fold(packed)
+    assert time.process_time() - began < 1  # many seconds to the end
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_degree_0_alone_is_that_of_the_components(engine):
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 63, 64, 200):
+        edges = np.triu(rng.random((n, n)) < 0.7 / n, 1)
+        edges |= edges.T
+        count = connected_components(edges)[0]
+        packed = pack(edges.copy())
+        assert betti_of_packed(packed, 0, 2, engine) == rank_of_packed(packed, packed, 0, 2, engine) == (count,)
+
+
 def test_many_configurations():
     x = np.asarray(eq.shapes.circle(60, key=jax.random.key(0)).points)
     clouds = np.stack([x, x * [1, 0.1], np.full_like(x, np.nan), x])
     expected = [[1, 1, 0], [1, 0, 0], [-1, -1, -1], [1, 1, 0]]
     assert topology.betti_along(clouds, scale="diameter/3", engine="compiled", workers=2).tolist() == expected
     assert topology.betti_along(clouds, scale="diameter/3", engine="plain").tolist() == expected
+
+
+def test_many_configurations_of_a_small_dtype_may_diverge():
+    x = jnp.asarray(eq.shapes.circle(60, key=jax.random.key(0)).points, jnp.bfloat16)
+    clouds = [x, x * jnp.nan, np.asarray(x) * np.inf]
+    assert topology.betti_along(clouds, scale="diameter/3", max_dim=1).tolist() == [[1, 1], [-1, -1], [-1, -1]]
+
+
+def test_a_generator_of_configurations_is_read_as_they_are_done(monkeypatch):
+    drawn, done, ahead = [0], [0], [0]
+
+    def one(cloud, **arguments):
+        done[0] += 1
+        return (1, 0)
+
+    def clouds():
+        for _ in range(60):
+            drawn[0] += 1
+            ahead[0] = max(ahead[0], drawn[0] - done[0])
+            yield SQUARE
+            time.sleep(1e-3)
+
+    monkeypatch.setattr(topology._batch, "betti", one)
+    assert topology.betti_along(clouds(), max_dim=1, engine="compiled", workers=2).shape == (60, 2)
+    monkeypatch.setattr(topology._batch, "betti", lambda cloud, **arguments: time.sleep(0.01) or one(cloud))
+    assert topology.betti_along(clouds(), max_dim=1, engine="compiled", workers=2).shape == (60, 2)
+    assert ahead[0] <= 5
+
+
+def test_threads_leave_the_warnings_of_the_process_alone():
+    before = list(warnings.filters)
+    x = np.random.default_rng(0).standard_normal((40, 3))
+    topology.betti_along([x] * 40, scale=1.0, prime=3, engine="compiled", workers=4)
+    assert list(warnings.filters) == before
+
+
+REFUSED = {
+    "scales of a batch": (lambda: topology.betti_along([SQUARE], scale=np.array([1.0, 2.0])), ValueError, "expected one for all"),
+    "no configuration": (lambda: topology.betti_along([np.full(2, np.nan)], engine="plain", workers=2), ValueError, "points: got shape"),
+    "neighbours": (lambda: topology.betti_along([SQUARE], scale=topology.NeighbourScale(1.0), engine="plain", workers=2), ValueError, "scale.k"),
+    "records": (lambda: topology.betti(np.zeros((3, 1), [("a", "f8")])), ValueError, "points: got shape"),
+    "differences overflow": (lambda: topology.betti(1.5e308 * SQUARE), ValueError, "1e\\+300"),
+    "a table for the paper": (lambda: topology.paper_recipe(np.eye(300), memory=1e5), MemoryError, "paper_recipe"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_makes_no_sense_is_refused(name):
+    call, error, words = REFUSED[name]
+    if "paper" in name:
+        pytest.importorskip("gudhi")
+    with pytest.raises(error, match=words):
+        call()
 
 
 @pytest.mark.slow

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
 from eqdyn.topology import _flag
-from eqdyn.topology._betti import asked, betti, points_of
+from eqdyn.topology._betti import asked, betti, points_of, several
 from eqdyn.topology._cloud import Cloud
 from eqdyn.topology._scales import parsed
+
+_ANY = 2**31  # points: enough for any scale to make sense, before the configurations are seen
 
 
 def betti_along(
@@ -22,7 +28,8 @@ def betti_along(
     """Betti numbers of many configurations, several at a time.
 
     Args:
-        clouds: arrays `(n, d)`, or one `(t, n, d)`; NaN or infinite ones give -1 throughout, so that a run that diverged can be read.
+        clouds: arrays `(n, d)`, or one `(t, n, d)`; an iterator is read as they are done. NaN or infinite ones give -1
+            throughout, so that a run that diverged can be read.
         scale: one scale, as in `betti`.
         max_dim, prime, engine: as in `betti`.
         workers: threads ("compiled") or spawned processes ("plain", where a script needs its `if __name__ == "__main__"`);
@@ -39,17 +46,15 @@ def betti_along(
         [[1, 1], [1, 0]]
     """
     degree, prime, engine = asked(max_dim, prime, engine)
-    if isinstance(scale, list):
-        msg = "scale: got a list; expected one scale for all configurations; call betti for several scales of one."
+    if several(scale, _ANY)[1]:
+        msg = f"scale: got {type(scale).__name__} of scales; expected one for all configurations; call betti for several scales of one."
         raise ValueError(msg)
     count = (os.cpu_count() or 1) if engine == "compiled" else 1
     count = _checks.count(count if workers is None else workers, "workers", least=1)
     lost = (-1,) * (degree + 1)
 
     def one(cloud: Any) -> tuple[int, ...]:
-        if np.ndim(cloud) == 2 and np.issubdtype(np.asarray(cloud).dtype, np.inexact) and not np.all(np.isfinite(cloud)):
-            return lost
-        return tuple(betti(cloud, scale=scale, max_dim=degree, prime=prime, engine=engine))
+        return lost if _diverged(cloud) else tuple(betti(cloud, scale=scale, max_dim=degree, prime=prime, engine=engine))
 
     if count == 1:
         found = [one(cloud) for cloud in clouds]
@@ -58,22 +63,43 @@ def betti_along(
 
         # one cloud a core: products must not ask for them all
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
-            found = list(pool.map(one, clouds))
+            found = _in_turn((pool.submit(one, cloud) for cloud in clouds), 2 * count)
     else:
-        found = _in_processes(clouds, parsed(scale, 2**31), degree, prime, count, lost)
+        import multiprocessing
+
+        # the graph is made here and sent, N^2/8 bytes; forking is not safe once JAX runs
+        with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as processes:
+            ask = functools.partial(_submit, processes, scale, degree, prime, lost)
+            found = _in_turn((ask(cloud) for cloud in clouds), 2 * count)
     return np.asarray(found, np.int64).reshape(-1, degree + 1)
 
 
-def _in_processes(clouds: Iterable[Any], scale: Any, degree: int, prime: int, count: int, lost: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The graph is made here and sent, N^2/8 bytes; forking is not safe once JAX runs."""
-    import multiprocessing
+def _diverged(cloud: Any) -> bool:
+    """Whether a configuration is one of numbers that are not all finite; what is no configuration at all is left to be refused."""
+    try:
+        dtype = cloud.dtype if isinstance(cloud, (jax.Array, np.ndarray)) else np.asarray(cloud).dtype
+    except ValueError:
+        return False
+    if np.ndim(cloud) != 2 or not jax.dtypes.issubdtype(dtype, np.floating):
+        return False
+    return not (jnp.isfinite(cloud) if isinstance(cloud, jax.Array) else np.isfinite(cloud)).all()
 
-    pool: Executor
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting: list[Any] = []
-        for cloud in clouds:
-            if not np.all(np.isfinite(cloud)):
-                waiting.append(None)
-                continue
-            waiting.append(pool.submit(_flag.betti_of_packed, Cloud(points_of(cloud)).packed(scale), degree, prime, "plain"))
-        return [lost if one is None else one.result() for one in waiting]
+
+def _submit(pool: Executor, scale: Any, degree: int, prime: int, lost: tuple[int, ...], cloud: Any) -> Future:
+    if _diverged(cloud):
+        done: Future = Future()
+        done.set_result(lost)
+        return done
+    x = points_of(cloud)
+    return pool.submit(_flag.betti_of_packed, Cloud(x).packed(parsed(scale, len(x))), degree, prime, "plain")
+
+
+def _in_turn(asked_for: Iterator[Future], most: int) -> list[Any]:
+    """Their results in order; no more than `most` wait at a time, so that a generator of checkpoints is read as they are done."""
+    found: list[Any] = []
+    waiting: deque[Future] = deque()
+    for one in asked_for:
+        waiting.append(one)
+        if len(waiting) == most:
+            found.append(waiting.popleft().result())
+    return found + [one.result() for one in waiting]

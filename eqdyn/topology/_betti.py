@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from eqdyn import _checks
@@ -13,6 +14,7 @@ from eqdyn.topology._scales import parsed
 from eqdyn.topology._table import Table
 
 PRIMES = (2, 3, 5, 7, 11, 13)
+_LARGEST = 1e300  # coordinates: beyond, their differences and means leave float64
 
 
 def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: int = 2, engine: str | None = None) -> Any:
@@ -27,7 +29,7 @@ def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: in
     Args:
         points: `(n, d)`, real; worked on in float64 on the host. An array of an accelerator leaves it as N^2/8 bytes of graph.
         scale: r, in units of the points; or "diameter/4" (the paper's), any "diameter/number"; `NeighbourScale`, `LocalScale`; or
-            a list of scales, which share the distances.
+            a list or an array of scales, which share the distances.
         max_dim: highest degree, 0 to 3.
         prime: characteristic of the field.
         engine: None for the fastest installed, "plain" (Python), "compiled" (numba, `eqdyn[fast]`); the answers are equal.
@@ -54,7 +56,7 @@ def betti(points: Any, *, scale: Any = "diameter/4", max_dim: int = 2, prime: in
     degree, prime, engine = asked(max_dim, prime, engine)
     on_device = _on_accelerator(points)
     x = points if on_device else points_of(points)
-    scales, many = _scales(scale, x.shape[0])
+    scales, many = several(scale, x.shape[0])
     if not on_device and (len(x) == 1 or (np.array_equal(x[0], x[-1]) and np.all(x == x[0]))):
         # all at one place: a point at any scale
         found = [(1,) + (0,) * degree for _ in scales]
@@ -81,7 +83,7 @@ def betti_of_distances(d: Any, *, scale: Any, max_dim: int = 2, prime: int = 2, 
     """
     d = distances(d)
     degree, prime, engine = asked(max_dim, prime, engine)
-    scales, many = _scales(scale, len(d))
+    scales, many = several(scale, len(d))
     table = Table(d)
     found = [_flag.betti_of_packed(table.packed(one), degree, prime, engine) for one in scales]
     return found if many else found[0]
@@ -91,11 +93,11 @@ def distances(d: Any) -> np.ndarray:
     """A matrix of distances, checked."""
     try:
         d = np.asarray(d)
-        ok = np.issubdtype(d.dtype, np.number) and not np.iscomplexobj(d)
+        ok = _is_real(d)
     except ValueError:
         ok = False
     if not ok or d.ndim != 2 or d.shape[0] != d.shape[1] or len(d) < 1:
-        msg = f"d: got shape {getattr(d, 'shape', 'ragged')}; expected a square matrix of real distances."
+        msg = f"d: got shape {getattr(d, 'shape', 'ragged')} {getattr(d, 'dtype', '')}; expected a square matrix of real distances."
         raise ValueError(msg)
     d = d.astype(np.float64)
     if np.isnan(d).any() or (d < 0).any() or not np.array_equal(d, d.T) or np.diagonal(d).any():
@@ -110,12 +112,21 @@ def points_of(points: Any) -> np.ndarray:
     except ValueError:
         msg = "points: got a ragged sequence; expected real points (n, d), n >= 1, one a row."
         raise ValueError(msg) from None
-    if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1 or not (np.issubdtype(x.dtype, np.number) or x.dtype.kind == "V") or np.iscomplexobj(x):
+    if x.ndim != 2 or x.shape[0] < 1 or x.shape[1] < 1 or not _is_real(x):
         msg = f"points: got shape {x.shape} {x.dtype}; expected real points (n, d), n >= 1, one a row."
         raise ValueError(msg)
     x = x.astype(np.float64)
     _checks.finite(x, "points")
+    largest = float(np.abs(x).max())
+    if largest > _LARGEST:
+        msg = f"points: got values up to {largest:.3g}; expected at most {_LARGEST:g}, whose distances are numbers; write points / {largest:.3g}."
+        raise ValueError(msg)
     return x
+
+
+def _is_real(array: np.ndarray) -> bool:
+    """Of numbers, the small floats of JAX among them."""
+    return jax.dtypes.issubdtype(array.dtype, np.number) and not jax.dtypes.issubdtype(array.dtype, np.complexfloating)
 
 
 def asked(max_dim: Any, prime: Any, engine: Any) -> tuple[int, int, str]:
@@ -129,15 +140,13 @@ def asked(max_dim: Any, prime: Any, engine: Any) -> tuple[int, int, str]:
     return degree, int(prime), _flag.chosen(engine)
 
 
-def _scales(scale: Any, num: int) -> tuple[list, bool]:
-    # a NamedTuple is one scale, a list or an array several
-    many = isinstance(scale, (list, np.ndarray)) and np.ndim(scale) != 0 if not isinstance(scale, list) else True
+def several(scale: Any, num: int) -> tuple[list, bool]:
+    """The scales for `num` points, and whether there may be many: a NamedTuple is one, a list or an array are several."""
+    many = isinstance(scale, list) or (isinstance(scale, (np.ndarray, jax.Array)) and np.ndim(scale) > 0)
     return [parsed(one, num) for one in (scale if many else [scale])], many
 
 
 def _on_accelerator(points: Any) -> bool:
-    import jax
-
     return isinstance(points, jax.Array) and not isinstance(points, jax.core.Tracer) and any(one.platform != "cpu" for one in points.devices())
 
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn.topology._betti import TABLE_BYTES, points_of
+from eqdyn.topology import _table
+from eqdyn.topology._betti import TABLE_BYTES, asked, points_of
 from eqdyn.topology._cloud import Cloud
 from eqdyn.topology._diagram import Diagram
-from eqdyn.topology._flag import chosen, passes_of, rank_of_packed
+from eqdyn.topology._flag import passes_of, rank_of_packed
+
+ROUNDINGS = 64  # of float32: by how much, relative, measure.stretch may be off in a thousand dimensions
+LEAST = 1e-12  # the same in float64, and of the distances of a diagram
 
 
 class CertifiedBars(NamedTuple):
@@ -23,9 +28,9 @@ class CertifiedBars(NamedTuple):
 
     Fields:
         degree: of the bars.
-        bars: `(m, 2)` birth and death in X, [points]; infinite deaths are essential ones.
-        certified: `(m,)`: has a partner in Y, `death / birth > high / low` (B3). Bound.
-        alive_from, alive_to: `(m,)`: the partner is alive in Y on `[high * birth, low * death)`; NaN where not certified.
+        bars: `(m, 2)` birth and death in X, [points], as `Diagram.all_bars`: an infinite death is of a bar alive where the diagram was cut.
+        certified: `(m,)`: has a partner in Y, `death / birth > high / low` (B3), where a bar alive at a cut counts as dying there. Bound.
+        alive_from, alive_to: `(m,)`: the partner is alive in Y on `[high * birth, low * death)`, at least; NaN where not certified.
         low, high: the stretch range used.
     """
 
@@ -47,11 +52,13 @@ class CertifiedBars(NamedTuple):
 def certified_bars(diagram: Diagram, low: float, high: float, degree: int = 1) -> CertifiedBars:
     """The bars of X that must have a partner in Y when all distances stretch by factors in [low, high]. BOUND.
 
-    Rounding of the diagram is on the safe side: births are taken up, deaths down by `diagram.rounding`.
+    Rounding is on the safe side: births are taken up, deaths down by `diagram.rounding`, and the range is widened by that of its dtype. A
+    bar alive where the diagram was cut may die right there: it counts as dying at the cut (but for one of degree 0, which never dies).
 
     Args:
         diagram: of X; exact, not by landmarks.
-        low, high: the stretch range X -> Y of all pairs (`measure.stretch`), or bounds of it, no unit.
+        low, high: the stretch range X -> Y of all pairs (`measure.stretch`), or bounds of it, no unit; numbers that float32 holds are
+            taken to come from there, both together.
         degree: of the bars.
 
     Raises:
@@ -67,14 +74,16 @@ def certified_bars(diagram: Diagram, low: float, high: float, degree: int = 1) -
     References:
         Chazal, de Silva, Oudot, Persistence stability for geometric complexes (interleaving, in log scale here).
     """
+    wide = widened(low, high)
     low, high = stretch_range(low, high)
     _exact(diagram)
-    if not 0 <= degree <= diagram.max_dim:
+    if not 0 <= _checks.count(degree, "degree") <= diagram.max_dim:
         msg = f"degree: got {degree}; expected 0 to {diagram.max_dim}."
         raise ValueError(msg)
     bars = diagram.all_bars(degree)
-    slack = diagram.rounding if degree else 0.0
-    start, end = high * (bars[:, 0] + slack * (bars[:, 0] > 0)), low * (bars[:, 1] - slack)
+    births, deaths = _known(diagram, degree)
+    # all may merge where low = 0, whatever 0 * infinity is
+    start, end = wide[1] * births, wide[0] * deaths if low > 0 else np.zeros(len(bars))
     certified = start < end
     return CertifiedBars(degree, bars, certified, np.where(certified, start, np.nan), np.where(certified, end, np.nan), low, high)
 
@@ -100,10 +109,15 @@ def log_bottleneck_bound(low: float, high: float, *, rescaled: bool = False) -> 
 def betti_bound(diagram: Diagram, low: float, high: float, r: float) -> tuple[int, ...]:
     """The least that the Betti numbers of Y at scale r can be (B4): bars of X with birth <= r / high and death > r / low. BOUND.
 
+    Rounding is on the safe side, and bars alive where the diagram was cut count as dying there, as in `certified_bars`.
+
     Args:
         diagram: of X.
-        low, high: the stretch range X -> Y of all pairs.
+        low, high: the stretch range X -> Y of all pairs, as in `certified_bars`.
         r: the scale in Y, [points].
+
+    Raises:
+        ValueError: a range or scale that makes no sense, or one beyond the cut; a diagram by landmarks.
 
     Example:
         >>> import numpy as np, eqdyn as eq
@@ -111,17 +125,26 @@ def betti_bound(diagram: Diagram, low: float, high: float, r: float) -> tuple[in
         >>> eq.topology.betti_bound(eq.topology.persistence(np.stack([np.cos(t), np.sin(t)], 1)), 0.9, 1.1, 1.0)
         (1, 1)
     """
+    wide = widened(low, high)
     low, high = stretch_range(low, high)
     _exact(diagram)
-    birth, death = between(r, low, high)
-    if death > diagram.longest:
+    r = _checks.number(r, "r", least=0.0)
+    if low > 0 and between(r, low, high)[1] > diagram.longest:
         msg = f"r: got {r}; expected at most {low * diagram.longest:.4g}: the diagram was cut at {diagram.longest:g}."
         raise ValueError(msg)
-    found = []
-    for degree in range(diagram.max_dim + 1):
-        slack = diagram.rounding if degree else 0.0
-        found.append(len(diagram.alive(degree, birth - slack, death + slack)))
-    return tuple(found)
+    birth, death = between(r, *wide)
+    known = [_known(diagram, degree) for degree in range(diagram.max_dim + 1)]
+    return tuple(int(np.sum((births <= birth) & (deaths > death))) for births, deaths in known)
+
+
+def _known(diagram: Diagram, degree: int) -> tuple[np.ndarray, np.ndarray]:
+    """Births that are not too early and deaths that are not too late, of the bars in the order of `all_bars`."""
+    bars = diagram.all_bars(degree)
+    slack = diagram.rounding if degree else 0.0
+    births, deaths = bars[:, 0] + slack * (bars[:, 0] > 0), np.minimum(bars[:, 1], diagram.longest) - slack
+    if not degree and np.isinf(bars[:1, 1]).any():
+        deaths[0] = np.inf  # there is a component at every scale
+    return births, deaths
 
 
 def persistent_betti(points: Any, birth: float, death: float, *, max_dim: int = 2, prime: int = 2, engine: str | None = None) -> tuple[int, ...]:
@@ -148,10 +171,10 @@ def persistent_betti(points: Any, birth: float, death: float, *, max_dim: int = 
     if birth > death:
         msg = f"birth, death: got {birth} and {death}; expected birth <= death."
         raise ValueError(msg)
+    degree, prime, engine = asked(max_dim, prime, engine)
     _checks.fits_budget(16 * len(x) ** 2, TABLE_BYTES, "persistent_betti", "take fewer points")
-    engine = chosen(engine)
     cloud = Cloud(x, passes_of(engine))
-    return rank_of_packed(cloud.packed(birth), cloud.packed(death), _checks.count(max_dim, "max_dim"), prime, engine)
+    return rank_of_packed(cloud.packed(birth), cloud.packed(death), degree, prime, engine)
 
 
 def between(r: float, low: float, high: float) -> tuple[float, float]:
@@ -161,26 +184,53 @@ def between(r: float, low: float, high: float) -> tuple[float, float]:
 
 def stretch_range(low: Any, high: Any) -> tuple[float, float]:
     """A stretch range that makes sense."""
-    low, high = float(low), float(high)
-    if not (0 <= low <= high < math.inf and high > 0):
-        msg = f"low, high: got {low} and {high}; expected 0 <= low <= high, finite, as measure.stretch(x, y) gives."
+    try:
+        least, most = float(low), float(high)
+    except (TypeError, ValueError):
+        least = most = math.nan
+    if not (0 <= least <= most < math.inf and most > 0):
+        msg = f"low, high: got {low!r} and {high!r}; expected 0 <= low <= high, finite, as measure.stretch(x, y) gives."
         raise ValueError(msg)
-    return low, high
+    return least, most
+
+
+def widened(low: Any, high: Any) -> tuple[float, float]:
+    """A stretch range with the rounding of whoever measured it, and of the distances it is applied to."""
+    least, most = stretch_range(low, high)
+    dtypes = [jnp.dtype(getattr(value, "dtype", np.float64)) for value in (low, high)]
+    # floats may have been numbers of float32
+    single = any(dtype.itemsize <= 4 for dtype in dtypes) or all(value < 1e38 and float(np.float32(value)) == value for value in (least, most))
+    narrow = [float(jnp.finfo(dtype).eps) for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4]
+    tolerance = max(LEAST, ROUNDINGS * float(np.finfo(np.float32).eps) * single + max(narrow, default=0.0))
+    return least * (1 - tolerance), most * (1 + tolerance)
 
 
 def stretch_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """The stretch range of all pairs of distinct points X -> Y, from differences in float64; infinite if coincident ones separate."""
-    from scipy.spatial.distance import cdist
-
     low, high = math.inf, 0.0
-    side = max(1, 2**24 // max(1, len(x)))
+    side = max(1, 2**22 // max(1, len(x)))
+    places = [np.unique(points, axis=0, return_inverse=True)[1].ravel() for points in (x, y)]
     for first in range(0, len(x), side):
-        before, after = (cdist(points[first : first + side], points) for points in (x, y))
-        after[np.arange(len(after)), first + np.arange(len(after))] = np.nan
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = after / before  # 0 / 0, twins that stay twins, is NaN and asks nothing
+        near, far = (_distances(points, place, first, side) for points, place in zip((x, y), places, strict=True))
+        far[np.arange(len(far)), first + np.arange(len(far))] = np.nan
+        with np.errstate(all="ignore"):
+            ratio = far / near  # 0 / 0, twins that stay twins, is NaN and asks nothing
+        ratio[(ratio == 0) & (far > 0)] = np.nextafter(0, 1)  # what underflows is not zero
         low, high = min(low, float(np.nanmin(ratio, initial=math.inf))), max(high, float(np.nanmax(ratio, initial=0.0)))
     return (low, high) if low <= high else (1.0, 1.0)
+
+
+def _distances(x: np.ndarray, place: np.ndarray, first: int, side: int) -> np.ndarray:
+    """Distances of `side` points to all, zero for those of one place alone."""
+    from scipy.spatial.distance import cdist
+
+    d = cdist(x[first : first + side], x)
+    # squares overflow and vanish before distances do
+    rows, columns = np.nonzero(~((d > 1e-140) & (d < 1e140)))
+    apart = place[first + rows] != place[columns]
+    rows, columns = rows[apart], columns[apart]
+    d[rows, columns] = _table.between(x, first + rows, columns)
+    return d
 
 
 def _exact(diagram: Diagram) -> None:

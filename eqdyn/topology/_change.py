@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqdyn.topology._betti import points_of
+from eqdyn import _checks
+from eqdyn.topology._betti import asked, points_of
 from eqdyn.topology._certified import between, stretch_of
 from eqdyn.topology._cloud import Cloud
-from eqdyn.topology._flag import betti_of_packed, chosen, passes_of, rank_of_packed
+from eqdyn.topology._flag import betti_of_packed, passes_of, rank_of_packed
 from eqdyn.topology._scales import LocalScale, parsed
 
 PROTECTED, COLLISION, UNDECIDED, UNCHANGED = "protected", "collision", "undecided", "unchanged"
 METRIC, METRIC_SEEN = "metric effect (certified)", "metric effect (diagnostic)"
 QUANTILES = (0.03, 0.045, 0.06, 0.08)  # shares of all pairs at which locally scaled distances are read
-SCALES = 24  # at which the later configuration is read again
+SCALES = 48  # at which the later configuration is read again
+WINDOWS = 9  # stretches of scales about a reading that are tried
 _ROUNDING = 1e-9
 _ALARMS = ("collapsed_edges", "collapsed_faces", "folded_vertices", "folded_edges", "flipped", "crossings", "inside_out")
 
@@ -39,7 +42,8 @@ class Change(NamedTuple):
         radii: the scales r of the two readings, [points].
         low, high: the stretch range of all pairs, no unit; low = 0 if somebody merged. Exact, to rounding.
         bound: the least that the later numbers can be by B4 (bound); equal or below `after`, unless something is wrong.
-        other_scale: `(from, to)` scales at which the later configuration shows the old numbers, on bars that certify it; or None.
+        other_scale: `(from, to)`, of the lowest degree that is a certified metric effect: the scales at which the later configuration
+            shows an old number that is lost, or the earlier one a number that is new, on bars that certify it; or None.
         local: Betti numbers of before and after with locally scaled distances, by quantile.
         degrees: one `DegreeChange` a degree.
     """
@@ -73,23 +77,26 @@ def change(
 
         protected                   B4 forbids the change: a bug somewhere if seen
         collision                   distinct particles coincide now, or a mesh carried along folds or meets itself
-        metric effect (certified)   nobody merged throughout, and the later configuration shows the old numbers at another scale, on
-                                    bars with death / birth > high / low, which must have partners before (B3)
+        metric effect (certified)   nobody merged throughout, and the number is there at another scale (B3): one that is lost, in the
+                                    later configuration, on bars with death / birth > high / low whose partners are those that were
+                                    read; one that is new, in the earlier one, since all bars read later are as long as that. In degree
+                                    0, where bars have no birth, the later number must stand over a ratio of scales > high / low
         metric effect (diagnostic)  nobody merged as far as was looked, and locally scaled distances show the old numbers in both,
                                     at two neighbouring quantiles or more
         undecided                   none of these
 
-    Stretch range, readings and ranks are exact; what each verdict proves is said above. Without `throughout` what lies between
-    the two checkpoints is unknown, and nothing is certified.
+    Each degree is judged for itself. Stretch range, readings and ranks are exact; what each verdict proves is said above. Without
+    `throughout` what lies between the two checkpoints is unknown, and nothing is certified.
 
     Args:
         x, y: the same particles `(n, d)` at two checkpoints.
         scale: of both readings; a number, "diameter/4" or `NeighbourScale`.
         max_dim: highest degree, 0 to 3.
         throughout: whether no step between merged anybody: True, False, or a ledger of `observe.certificate` with stride 1; None if unknown.
-        mesh: a `measure.MeshChange` of tracers carried along, if there is one.
-        k: of the locally scaled distances.
-        quantiles: shares of all pairs at which they are read, ascending.
+        mesh: a `measure.MeshChange` of tracers carried along, if there is one; its alarms count. Points that only touch (`touching`, as
+            where a curve is pinched to a point) are none: `mesh_betti` at their places now has them glued.
+        k: of the locally scaled distances, which are left out with fewer than k others.
+        quantiles: shares of all pairs at which they are read, ascending, in (0, 1].
         engine: as in `betti`.
 
     Returns:
@@ -107,7 +114,9 @@ def change(
         >>> found.before, found.after, found.degrees[1].verdict
         ((1, 1), (1, 0), 'metric effect (diagnostic)')
     """
-    engine = chosen(engine)
+    max_dim, _, engine = asked(max_dim, 2, engine)
+    k = _checks.count(k, "k", least=1)
+    finer = {q: parsed(LocalScale(k, quantile=q), k + 1) for q in quantiles}
     x, y = points_of(x), points_of(y)
     if x.shape != y.shape:
         msg = f"x, y: got shapes {x.shape} and {y.shape}; expected the same particles twice."
@@ -124,22 +133,23 @@ def change(
     # the way back stretches by 1 / high to 1 / low
     back = read.bound(read.after, radii[0], 1 / high if high > 0 else 0.0, 1 / low if low > 0 else math.inf)
     steps = _throughout(throughout)
-    meets = {name: mesh.counts[name] for name in _ALARMS if mesh.counts[name]} if mesh is not None else {}
+    meets = _alarms(mesh)
     found: list[DegreeChange] = []
-    other, local = None, {}
-    if before != after:
-        if low > 0 and steps and not meets:
-            other = read.other_scale(before, high / low)
-        if 1 <= k < len(x):
-            local = {q: (read.local(read.before, k, q), read.local(read.after, k, q)) for q in quantiles}
+    local: dict[float, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+    if before != after and k < len(x):
+        local = {q: (read.betti(read.before, one), read.betti(read.after, one)) for q, one in finer.items()}
     seen = _neighbouring([q for q, (old, new) in local.items() if old == new == before], list(local))
+    others: dict[int, tuple[float, float] | None] = {}
     for degree in range(max_dim + 1):
         old, new = before[degree], after[degree]
         if old == new:
             found.append(DegreeChange(degree, old, new, UNCHANGED, "unchanged"))
             continue
-        found.append(DegreeChange(degree, old, new, *_verdict(degree, new, old, bound, back, low, high, steps, meets, other, seen, before)))
-    return Change(before, after, radii, low, high, bound, other, local, tuple(found))
+        other = read.elsewhere(degree, old, new, radii, low, high) if low > 0 and steps and not meets else None
+        verdict = _verdict(degree, new, old, bound, back, low, high, steps, meets, other, seen, before)
+        others |= {degree: other} if verdict[0] == METRIC else {}
+        found.append(DegreeChange(degree, old, new, *verdict))
+    return Change(before, after, radii, low, high, bound, next(iter(others.values()), None), local, tuple(found))
 
 
 def _verdict(
@@ -160,10 +170,12 @@ def _verdict(
     if steps is False:
         return UNDECIDED, f"{UNDECIDED}: particles may have merged on the way"
     if other is not None:
-        return METRIC, (
-            f"{METRIC}: nobody merged at any step, and the old numbers {before} are alive at r = {other[0]:.4g} to {other[1]:.4g}, "
-            f"on bars that the stretch cannot have made (death / birth > {high / low:.3g}); only the scale of the reading moved"
+        what = (
+            f"the {old} read before are alive now at r = {other[0]:.4g} to {other[1]:.4g}, on bars that the stretch cannot have made"
+            if old > new
+            else f"the {new} read now were alive before at r = {other[0]:.4g} to {other[1]:.4g}: the stretch cannot have made their bars"
         )
+        return METRIC, f"{METRIC}: nobody merged at any step, and {what} (death / birth > {high / low:.3g}); only the scale of the reading moved"
     merged = "nobody merged at any step" if steps else "no two particles coincide (what lies between the checkpoints was not given)"
     if seen:
         return METRIC_SEEN, (
@@ -183,9 +195,6 @@ class _Reader:
     def betti(self, cloud: Cloud, scale: Any) -> tuple[int, ...]:
         return betti_of_packed(cloud.packed(scale), self.max_dim, 2, self.engine)
 
-    def local(self, cloud: Cloud, k: int, quantile: float) -> tuple[int, ...]:
-        return self.betti(cloud, LocalScale(k, quantile=quantile))
-
     def bound(self, cloud: Cloud, r: float, low: float, high: float) -> tuple[int, ...]:
         """B4, rounding on the safe side."""
         if low <= 0 or not math.isfinite(high):
@@ -196,24 +205,55 @@ class _Reader:
     def rank(self, cloud: Cloud, birth: float, death: float) -> tuple[int, ...]:
         return rank_of_packed(cloud.packed(birth), cloud.packed(death), self.max_dim, 2, self.engine)
 
-    def other_scale(self, wanted: tuple[int, ...], ratio: float) -> tuple[float, float] | None:
-        """Scales of the later cloud that show the wanted numbers, on the same bars over more than `ratio`."""
-        largest = self.after.diameter()
-        if not largest > 0 or not math.isfinite(ratio):
+    def elsewhere(self, degree: int, old: int, new: int, radii: tuple[float, float], low: float, high: float) -> tuple[float, float] | None:
+        """Scales of the later cloud that show the lost number of a degree, or of the earlier one that show the new, on bars that prove it."""
+        if not math.isfinite(high / low):
             return None
-        scales = largest * np.geomspace(1e-3, 1.0, SCALES * 2)
-        # only a stretch of scales longer than the ratio can certify
+        if new > old:
+            return self.read_before(degree, new, radii[1], low, high)
+        return self.read_after(degree, old, radii[0], low, high)
+
+    def read_before(self, degree: int, new: int, r: float, low: float, high: float) -> tuple[float, float] | None:
+        """All the later bars live over a ratio of scales about their reading that gives them partners before."""
+        ratio = high / low * (1 + 4 * _ROUNDING)
+        for a in r / np.geomspace(ratio, 1.0, WINDOWS):
+            b = max(float(a) * ratio, r)
+            if self.rank(self.after, float(a), b)[degree] == new and (degree or self.betti(self.after, float(a))[0] == new):
+                return float(a) / low, b / high
+        return None
+
+    def read_after(self, degree: int, old: int, r: float, low: float, high: float) -> tuple[float, float] | None:
+        """A stretch of the later scales that shows the old number, on bars whose partners before are those that were read at r."""
+        scales, shown = self.again
         start = None
-        for k, r in enumerate([*scales, math.inf]):
-            shows = k < len(scales) and self.betti(self.after, float(r)) == wanted
+        for k, numbers in enumerate([*shown, None]):
+            shows = numbers is not None and numbers[degree] == old
             if shows and start is None:
                 start = k
             if not shows and start is not None:
                 a, b = float(scales[start]), float(scales[k - 1])
-                if b > a * ratio * (1 + _ROUNDING) and self.rank(self.after, a, b)[1:] == wanted[1:]:
-                    return a, b
                 start = None
+                if b <= a * high / low * (1 + 4 * _ROUNDING) or self.rank(self.after, a, b)[degree] != old:
+                    continue
+                # the partners are alive before on all of [a / low, b / high): are they the bars that were read?
+                s = min(max(r, a / low * (1 + _ROUNDING)), b / high * (1 - _ROUNDING))
+                if self.betti(self.before, s)[degree] == old == self.rank(self.before, min(r, s), max(r, s))[degree]:
+                    return a, b
         return None
+
+    @functools.cached_property
+    def again(self) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        """The later cloud at many scales."""
+        scales = self.after.diameter() * np.geomspace(1e-3, 1.0, SCALES)
+        return scales, [self.betti(self.after, float(r)) for r in scales]
+
+
+def _alarms(mesh: Any) -> dict[str, int]:
+    counts = {} if mesh is None else getattr(mesh, "counts", None)
+    if not isinstance(counts, dict):
+        msg = f"mesh: got {type(mesh).__name__}; expected None or what measure.mesh_change(mesh, before, after) gives."
+        raise TypeError(msg)
+    return {name: counts[name] for name in _ALARMS if counts.get(name)}
 
 
 def _throughout(given: Any) -> bool | None:

@@ -14,7 +14,7 @@ import numpy as np
 from eqdyn import _checks
 from eqdyn.topology import _passes
 from eqdyn.topology._scales import Fraction, LocalScale, NeighbourScale
-from eqdyn.topology._table import num_closest, scaled, words
+from eqdyn.topology._table import between, num_closest, scaled, words
 
 TILE = 2**26  # bytes of one tile of squared distances
 KEPT = 2**29  # bytes of tiles that are kept between passes; beyond, they are made again
@@ -76,14 +76,17 @@ class Cloud:
         if self._keep:
             yield from ((k * self._side, tile) for k, tile in enumerate(self._keep))
             return
+        made = []
         for first in range(0, self.num, self._side):
             y = self._y[first : first + self._side]
             tile = y @ (y if first == 0 and len(y) == self.num else self._y[first:]).T
             highest = self._passes.finish(tile, self._squares[first : first + self._side], self._squares[first:])
             self._highest = max(self._highest, float(highest))
             if self._keep is not None:
-                self._keep.append(tile)
+                made.append(tile)
             yield first, tile
+        if self._keep is not None:  # all of them, or none
+            self._keep = made
 
     def _rows(self) -> Iterator[tuple[int, np.ndarray]]:
         """Whole rows of squared distances."""
@@ -97,19 +100,7 @@ class Cloud:
 
     def _exact(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Distances of the named pairs from differences, [points]."""
-        part = max(1, 2**24 // (8 * self.dim))
-        # squares that would overflow, or vanish, are taken in a unit of their own; a power of two rounds nothing
-        unit = 1.0 if 1e-140 < self._unit < 1e140 else 2.0 ** np.floor(np.log2(self._unit))
-        found = [np.zeros(0)]
-        for a in range(0, len(i), part):
-            dx = (self.x[i[a : a + part]] - self.x[j[a : a + part]]) / unit
-            d = np.sqrt(np.einsum("ij,ij->i", dx, dx))
-            near = d < 1e-140  # squares vanish, in a unit of the pair's own they do not
-            size = np.abs(dx[near]).max(1, initial=0.0)
-            rest = dx[near] / np.where(size > 0, size, 1)[:, None]
-            d[near] = size * np.sqrt(np.einsum("ij,ij->i", rest, rest))
-            found.append(unit * d)
-        return np.concatenate(found)
+        return between(self.x, i, j)
 
     def _close(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         if len(i) > _TIES * self.num and self._dtype == np.float32:
@@ -170,7 +161,7 @@ class Cloud:
         """Edges at d <= threshold, or at d <= threshold * sqrt(sigma_i sigma_j); near ties by `decide`."""
         # d^2 in units of the largest norm is at most 4: beyond, there is nothing to compare
         if sigma is None:
-            a, b = np.full(self.num, min((threshold / self._unit) ** 2, 8.0)), np.ones(self.num)
+            a, b = np.full(self.num, min(threshold / self._unit, 3.0) ** 2), np.ones(self.num)
         else:
             a, b = np.minimum(min(threshold, 1e15) ** 2 * (sigma / self._unit), 1e30), sigma / self._unit
         a, b = a.astype(self._dtype), b.astype(self._dtype)
@@ -183,8 +174,8 @@ class Cloud:
                 raise _TooCloseError
             ties.append(found)
         i, j = (np.concatenate([pair[k] for pair in ties]) for k in (0, 1))
-        keep = i < j
-        i, j = i[keep], j[keep]
+        # the two halves of a tile may round differently: a pair that either finds near is decided, and both bits of it set
+        i, j = np.divmod(np.unique((np.minimum(i, j) * self.num + np.maximum(i, j))[i != j]), self.num)
         self._passes.put(graph, i, j, decide(i, j))
         return graph
 

@@ -13,7 +13,7 @@ from eqdyn import _checks
 from eqdyn.topology import _passes
 from eqdyn.topology._cloud import Cloud
 from eqdyn.topology._scales import Fraction, LocalScale, NeighbourScale
-from eqdyn.topology._table import words
+from eqdyn.topology._table import between, words
 
 _ROOM = 2**14  # pairs near the threshold that come back to be decided one by one
 
@@ -39,6 +39,8 @@ class DeviceCloud:
             return self._on_host().radius(scale)
         if not isinstance(scale, Fraction):
             return scale
+        if not 0 < self._unit < np.inf:
+            return self._on_host().radius(scale)
         level = self._highest - self._slack
         i, j, count = _places(_graph(self._y, level, self._slack, above=True)[1])
         if int(count) > _ROOM:
@@ -50,9 +52,9 @@ class DeviceCloud:
         if isinstance(scale, LocalScale):
             return self._on_host().packed(scale)
         r = self.radius(scale)
-        if self._unit == 0:  # all at one place
+        if not 0 < self._unit < np.inf:  # all at one place, or too far for the device's arithmetic
             return self._on_host().packed(r)
-        level = min((r / self._unit) ** 2, 8.0)
+        level = min(r / self._unit, 3.0) ** 2
         rows, near = _graph(self._y, level, self._slack, above=False)
         i, j, count = _places(near)
         if int(count) > _ROOM:
@@ -70,8 +72,7 @@ class DeviceCloud:
         i, j = i[i >= 0], j[i >= 0]
         needed, place = np.unique(np.concatenate([i, j]), return_inverse=True)
         x = np.asarray(self.points[needed]).astype(np.float64)
-        dx = x[place[: len(i)]] - x[place[len(i) :]]
-        return i, j, np.sqrt(np.einsum("ij,ij->i", dx, dx))
+        return i, j, between(x, place[: len(i)], place[len(i) :])
 
     def _on_host(self) -> Cloud:
         self._host = self._host or Cloud(np.asarray(self.points).astype(np.float64))

@@ -14,7 +14,8 @@ class Diagram(NamedTuple):
         bars: by degree, `(m, 2)` float64: birth and death of those that die up to `longest`. Degree 0 has all its bars, zero-length
             ones of coincident points too, exact in float64; higher degrees are those of positive length at the engine's precision.
         essential: by degree, `(m,)`: births of those that are alive at `longest`.
-        longest: where the filtration was cut; infinite for a whole one. Bars alive at a cut may die later.
+        longest: where the filtration was cut; infinite for a whole one. Bars alive at a cut may die later. Which those are is decided
+            in float64 by d <= longest; at smaller scales births and deaths, and so `betti` and `alive`, hold to `rounding`.
         rounding: every birth and death of degree >= 1 is right to within this much, [points].
         error: 0, or with landmarks the bottleneck distance to the diagram of all points is at most this, [points].
         kind: "exact" (to `rounding`), or "estimate" with landmarks.

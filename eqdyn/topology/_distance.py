@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from eqdyn import _checks
 from eqdyn.topology._diagram import Diagram
 
 
@@ -35,7 +36,7 @@ def distance(a: Diagram, b: Diagram, degree: int, *, kind: str = "bottleneck", o
     References:
         Cohen-Steiner, Edelsbrunner, Harer, Stability of persistence diagrams.
     """
-    if not 0 <= degree <= min(a.max_dim, b.max_dim):
+    if not 0 <= _checks.count(degree, "degree") <= min(a.max_dim, b.max_dim):
         msg = f"degree: got {degree}; expected 0 to {min(a.max_dim, b.max_dim)}, the degrees that both diagrams have."
         raise ValueError(msg)
     if kind not in ("bottleneck", "wasserstein"):

@@ -140,6 +140,8 @@ def fold(rows: Any, alive: Any, keep: Any, budget: int) -> None:
                 link[:] = rows[v]
                 _flip(link, v)
                 degree = _members(link, shared)
+                if work[0] > budget:
+                    return
                 if degree == 0 or not _foldable(link, rows, members, common, far, work):
                     continue
                 time += 1
@@ -149,8 +151,6 @@ def fold(rows: Any, alive: Any, keep: Any, budget: int) -> None:
                 for a in range(degree):
                     _flip(rows[shared[a]], v)
                     changed[shared[a]] = time
-                if work[0] > budget:
-                    return
         now, removed = time, False
         for u in range(num):
             if not alive[u] or changed[u] <= edges_done:
@@ -164,6 +164,8 @@ def fold(rows: Any, alive: Any, keep: Any, budget: int) -> None:
                 _flip(link, u)
                 _flip(link, v)
                 degree = _members(link, shared)
+                if work[0] > budget:
+                    return
                 if degree == 0 or not _foldable(link, rows, members, common, far, work):
                     continue
                 removed = True
@@ -173,8 +175,6 @@ def fold(rows: Any, alive: Any, keep: Any, budget: int) -> None:
                 changed[u] = changed[v] = time
                 for a in range(degree):
                     changed[shared[a]] = time
-                if work[0] > budget:
-                    return
         edges_done = now
         if not removed:
             return

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eqdyn.topology import _fold, _ranks, _ripser
-from eqdyn.topology._table import part, unpack, words
+from eqdyn.topology._table import components, part, unpack, words
 
 ENGINES = ("plain", "compiled")
 
@@ -52,6 +52,8 @@ def betti_of_packed(packed: np.ndarray, max_dim: int, prime: int, engine: str) -
         prime: characteristic of the field.
         engine: "plain" or "compiled".
     """
+    if max_dim == 0:
+        return (components(packed),)
     core = _core_compiled(packed) if engine == "compiled" else None
     if core is not None:
         found = None
@@ -99,6 +101,8 @@ def rank_of_packed(inner: np.ndarray, outer: np.ndarray, max_dim: int, prime: in
     The inner graph is folded; the outer then as far as the inner leaves it. Both keep their homotopy types, and the inner stays inside,
     so the map is the same. (Lonely vertices of the inner graph may go: they only matter in degree 0, where the rank is b_0 of the outer.)
     """
+    if max_dim == 0:  # all vertices are in both
+        return (components(outer),)
     if engine == "compiled":
         small, _ = _folded_compiled(inner, None)
         large, left = _folded_compiled(outer, small)

@@ -75,6 +75,8 @@ class _Folding:
                 tested[v] = self.time
                 link = self.rows[v]
                 members = bits(link)
+                if self.work <= 0:
+                    return
                 if not link or not self.foldable(link, members):
                     continue
                 self.time += 1
@@ -85,8 +87,6 @@ class _Folding:
                     self.rows[w] ^= here
                     self.changed[w] = self.time
                 again |= link
-                if self.work <= 0:
-                    return
             queue = bits(again & self.alive & free)
 
     def edges(self, since: int) -> bool:
@@ -101,6 +101,8 @@ class _Folding:
                     continue
                 link = self.rows[u] & self.rows[v]
                 members = bits(link)
+                if self.work <= 0:
+                    return False
                 if not link or not self.foldable(link, members):
                     continue
                 removed = True
@@ -109,8 +111,6 @@ class _Folding:
                 self.rows[v] ^= 1 << u
                 for w in (u, v, *members):
                     self.changed[w] = self.time
-                if self.work <= 0:
-                    return False
         return removed
 
     def foldable(self, link: int, members: list[int]) -> bool:

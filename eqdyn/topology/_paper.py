@@ -45,6 +45,7 @@ def paper_recipe(points: Any, *, memory: float = MEMORY) -> tuple[int, int, int]
     from scipy.spatial.distance import pdist, squareform
 
     x = points_of(points)
+    _checks.fits_budget(24.0 * len(x) ** 2, memory, "paper_recipe", "take fewer points, or eq.topology.betti")
     d = squareform(pdist(x)) if len(x) > 1 else np.zeros((1, 1))
     r = float(d.max()) / 4
     degrees = np.sum(d <= r, axis=1) - 1

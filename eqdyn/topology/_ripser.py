@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
+
+from eqdyn.topology._worker import as_arrays
 
 
 def betti_of_graph(edges: np.ndarray, max_dim: int, prime: int) -> tuple[int, ...]:
     """Betti numbers of the flag complex of a boolean graph: ripser sees edges of length 1 and a threshold of 1.5."""
-    from scipy.sparse import coo_matrix
-
     i, j = np.nonzero(np.triu(edges, 1))
     if not len(i):
         return (len(edges),) + (0,) * max_dim
-    graph = coo_matrix((np.ones(len(i), np.float32), (i, j)), shape=edges.shape)
-    bars = bars_of(graph, max_dim, prime, 1.5)
+    bars = _bars(i, j, np.ones(len(i)), len(edges), max_dim, prime, 1.5)
     return tuple(int(np.isinf(bar[:, 1]).sum()) if len(bar) else 0 for bar in bars)
 
 
 def rank_of_graphs(inner: np.ndarray, outer: np.ndarray, max_dim: int, prime: int) -> tuple[int, ...]:
     """Ranks of the maps in homology between the flag complexes of two boolean graphs, one inside the other."""
-    from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
     # all vertices are in both, so the map of components is onto
@@ -29,15 +25,12 @@ def rank_of_graphs(inner: np.ndarray, outer: np.ndarray, max_dim: int, prime: in
     i, j = np.nonzero(np.triu(outer, 1))
     if max_dim == 0 or not len(i):
         return (components,) + (0,) * max_dim
-    graph = coo_matrix((np.where(inner[i, j], 1, 2).astype(np.float32), (i, j)), shape=outer.shape)
-    bars = bars_of(graph, max_dim, prime, 2.5)[1:]
+    bars = _bars(i, j, np.where(inner[i, j], 1, 2), len(outer), max_dim, prime, 2.5)[1:]
     return (components, *(int(np.sum((bar[:, 0] < 1.5) & np.isinf(bar[:, 1]))) if len(bar) else 0 for bar in bars))
 
 
-def bars_of(distances: object, max_dim: int, prime: int, longest: float) -> list[np.ndarray]:
-    """Bars by degree, `(m, 2)`; ripser's arithmetic is float32."""
-    from ripser import ripser
+def _bars(i: np.ndarray, j: np.ndarray, lengths: np.ndarray, num: int, max_dim: int, prime: int, longest: float) -> list[np.ndarray]:
+    """Bars by degree, `(m, 2)`, of edges in lexicographic order. By the C entry point: what its wrapper may warn of, no thread can mute."""
+    from pyRipser import doRipsFiltrationDMSparse
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return list(ripser(distances, distance_matrix=True, maxdim=max_dim, thresh=longest, coeff=prime)["dgms"])
+    return as_arrays(doRipsFiltrationDMSparse(i.astype(np.int32), j.astype(np.int32), lengths.astype(np.float32), num, max_dim, longest, prime))

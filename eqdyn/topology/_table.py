@@ -42,9 +42,51 @@ class Table:
 
 def scaled(d: np.ndarray, sigma_i: np.ndarray, sigma_j: np.ndarray) -> np.ndarray:
     """`d / sqrt(sigma_i sigma_j)`; 0 where d = 0, infinite where only sigma is 0."""
-    unit = np.sqrt(sigma_i) * np.sqrt(sigma_j)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(d == 0, 0.0, np.where(np.isinf(unit) & np.isinf(d), np.inf, d / unit))
+    with np.errstate(all="ignore"):
+        a, b = d / sigma_i, d / sigma_j
+        square = a * b
+        # ratios first: exactly 1 where all three agree, in any unit; roots first only where the product leaves its range
+        s = np.where((square > 1e-290) & (square < 1e290), np.sqrt(square), np.sqrt(a) * np.sqrt(b))
+        return np.where(d == 0, 0.0, np.where(np.isnan(s), np.inf, s))
+
+
+def between(x: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Distances of the named pairs of rows, from differences."""
+    part = max(1, 2**24 // (8 * x.shape[1]))
+    return np.concatenate([np.zeros(0), *(lengths(x[i[a : a + part]] - x[j[a : a + part]]) for a in range(0, len(i), part))])
+
+
+def lengths(dx: np.ndarray) -> np.ndarray:
+    """Norms of the rows; squares neither overflow nor vanish."""
+    with np.errstate(over="ignore", under="ignore"):
+        d = np.sqrt(np.einsum("ij,ij->i", dx, dx))
+    odd = ~((d > 1e-140) & (d < 1e140))
+    # in a unit of the row's own; a power of two rounds nothing
+    size = np.ldexp(1.0, np.frexp(np.abs(dx[odd]).max(1, initial=0.0))[1])
+    rest = dx[odd] / size[:, None]
+    d[odd] = size * np.sqrt(np.einsum("ij,ij->i", rest, rest))
+    return d
+
+
+def all_between(x: np.ndarray) -> np.ndarray:
+    """Distances of all pairs of rows, `(n, n)`, symmetric."""
+    from scipy.spatial.distance import cdist
+
+    table = np.empty((len(x), len(x)))
+    side = max(1, 2**27 // x.size)  # a moment each, between which Ctrl-C is heard
+    for a in range(0, len(x), side):
+        table[a : a + side] = cdist(x[a : a + side], x)
+    # cdist need not be symmetric to the last bit
+    table = np.minimum(table, table.T)
+    # squares that overflow or vanish; of coincident points there may be many, and they are known
+    odd = ~((table > 1e-140) & (table < 1e140))
+    if int(odd.sum()) > len(x):
+        _, place = np.unique(x, axis=0, return_inverse=True)
+        place = place.ravel()
+        i, j = np.nonzero(np.triu(odd & (place[:, None] != place[None, :]), 1))
+        table[odd] = 0.0
+        table[i, j] = table[j, i] = between(x, i, j)
+    return table
 
 
 def num_closest(quantile: float | None, pairs: int) -> int:
@@ -65,6 +107,21 @@ def pack(edges: np.ndarray) -> np.ndarray:
 def unpack(packed: np.ndarray) -> np.ndarray:
     """The boolean graph of packed rows."""
     return np.unpackbits(packed.view(np.uint8), axis=1, bitorder="little")[:, : len(packed)].astype(bool)
+
+
+def components(packed: np.ndarray) -> int:
+    """How many connected components a packed graph has: all that a front sees is reached at once."""
+    left = np.asarray(packed.any(axis=1))
+    count = len(packed) - int(left.sum())
+    while left.any():
+        front = np.array([left.argmax()])
+        left[front] = False
+        while len(front):
+            seen = np.bitwise_or.reduce(packed[front], axis=0)
+            front = np.flatnonzero(np.unpackbits(seen.view(np.uint8), bitorder="little")[: len(packed)].astype(bool) & left)
+            left[front] = False
+        count += 1
+    return count
 
 
 def part(packed: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -155,6 +155,9 @@ def _mnist_part(folder: Path, part: str, dtype: Any) -> tuple[jax.Array, jax.Arr
     if len(images) != len(labels):
         msg = f"folder: got {len(images)} images and {len(labels)} labels of {part}; expected one label an image."
         raise ValueError(msg)
+    if labels.size and labels.max() > 9:
+        msg = f"folder: got a label {labels.max()} of {part}; expected 0 to 9; fetch the labels again."
+        raise ValueError(msg)
     z = images.reshape(len(images), -1).astype(dtype) / np.asarray(255, dtype)
     return _checks.floating(z, "inputs"), jnp.asarray(labels, jnp.int32)
 

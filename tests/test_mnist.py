@@ -3,6 +3,7 @@
 import gzip
 import os
 import struct
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,9 @@ SPOILED = {
     "empty": ("train-labels-idx1-ubyte", b"", "first bytes none"),
     "labels for images": ("t10k-images-idx3-ubyte", idx(LABELS), "expected 00000803"),
     "one label more": ("train-labels-idx1-ubyte", idx(np.zeros(6, np.uint8)), "5 images and 6 labels"),
+    "a label of ten": ("train-labels-idx1-ubyte", idx(LABELS + np.uint8(6)), "got a label 11 of train; expected 0 to 9"),
+    "more than gzip can pack": ("train-images-idx3-ubyte.gz", gzip.compress(idx(IMAGES)[:4] + b"\xff" * 12), "got at most"),
+    "gzip too long": ("train-images-idx3-ubyte.gz", gzip.compress(idx(IMAGES) + bytes(9)), "got more than 30 bytes"),
     "gzip cut short": ("train-images-idx3-ubyte.gz", gzip.compress(idx(IMAGES))[:-9], "cut short or damaged"),
 }
 
@@ -70,6 +74,61 @@ def test_spoiled_files(folder, name):
     file, content, words = SPOILED[name]
     (folder / file).write_bytes(content)
     with pytest.raises(ValueError, match=words):
+        eq.data.mnist(folder)
+
+
+def spoil(random, content, packed):
+    """One of many ways to spoil a file; a plain file has no checksum, so that only its head is touched."""
+    whole = gzip.compress(content, mtime=0) if packed else content
+    kind = random.choice(["flip", "cut", "magic", "count", "longer"])
+    if kind == "flip":
+        at = random.integers(10, len(whole)) if packed else random.integers(0, 8)
+        spoiled = bytearray(whole)
+        spoiled[at] ^= 1 << random.integers(0, 8)
+        return kind, bytes(spoiled)
+    if kind == "cut":
+        return kind, whole[: random.integers(0, len(whole))]
+    if kind == "longer":
+        content = content + bytes(random.integers(1, 100))
+    else:
+        first, last = (0, 4) if kind == "magic" else (4, 8)
+        new = random.integers(0, 256, last - first, dtype=np.uint8).tobytes()
+        content = content[:first] + (bytes([0xFF]) + new[1:] if new == content[first:last] else new) + content[last:]
+    return kind, gzip.compress(content, mtime=0) if packed else content
+
+
+def test_a_thousand_spoiled_files_give_one_clear_error_each_and_take_no_memory(tmp_path):
+    from eqdyn import _idx
+
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 255, (40, 28, 28), dtype=np.uint8), random.integers(0, 10, 40, dtype=np.uint8)
+    seen = dict.fromkeys(["flip", "cut", "magic", "count", "longer"], 0)
+    path = tmp_path / "spoiled"
+    for _ in range(1000):
+        array = images if random.random() < 0.5 else labels
+        kind, content = spoil(random, idx(array), random.random() < 0.5)
+        path.write_bytes(content)
+        tracemalloc.start()
+        found, said = None, ""
+        try:
+            found = _idx.read(path, array.ndim)
+        except ValueError as error:
+            said = str(error)
+            seen[kind] += 1
+        if found is None:
+            assert said.startswith("spoiled: got")
+            assert "expected" in said
+        else:  # a bit of gzip's head or tail that says nothing of the content
+            assert kind == "flip"
+            np.testing.assert_array_equal(found, array)
+        assert tracemalloc.get_traced_memory()[1] < 4 * images.nbytes + 2**18
+        tracemalloc.stop()
+    assert min(seen.values()) > 100, seen
+
+
+def test_labels_of_the_other_part_are_told(folder):
+    (folder / NAMES[1]).write_bytes(idx(LABELS[:3]))
+    with pytest.raises(ValueError, match="5 images and 3 labels"):
         eq.data.mnist(folder)
 
 

@@ -110,7 +110,8 @@ def _going_out(group: Group, outgoing: Sequence[str] | None) -> np.ndarray:
 
 def _clusters(x: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
     """The first unit of each cluster, and the cluster of each unit: nobody is further than `tol` from the first."""
-    units, leaders = np.full(len(x), -1), []
+    units = np.full(len(x), -1)
+    leaders: list[int] = []
     for i in range(len(x)):
         if units[i] < 0:
             near = np.flatnonzero((units < 0) & (np.linalg.norm(x - x[i], axis=1) <= tol))

@@ -20,7 +20,7 @@ from eqdyn.networks import two_layer
 STEPS = 30
 
 
-def peer(params: Any, batch: tuple[Any, Any]) -> Callable[[], float] | None:
+def peer(params: Any, batch: tuple[Any, Any], steps: int = STEPS) -> Callable[[], float] | None:
     """The largest eigenvalue of the same Hessian by hessian-eigenthings; None where it is not installed."""
     try:
         import torch
@@ -35,7 +35,7 @@ def peer(params: Any, batch: tuple[Any, Any]) -> Callable[[], float] | None:
             layer.weight.copy_(torch.tensor(np.asarray(params[name]).T))
     data = [(torch.tensor(np.asarray(batch[0])), torch.tensor(np.asarray(batch[1])).long())]
     operator = HessianOperator(model, data, supervised_loss(torch.nn.functional.cross_entropy))
-    return lambda: float(lanczos(operator, k=1, max_iter=STEPS, tol=0.0, seed=0).eigenvalues[0])
+    return lambda: float(lanczos(operator, k=1, max_iter=steps, tol=0.0, seed=0).eigenvalues[0])
 
 
 def curvature(params: Any, batch: tuple[Any, Any], repeats: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The command line: `python3 -m eqdyn demo | check | doctor`."""
+"""The command line: `python3 -m eqdyn demo | check | reproduce | doctor`."""
 
 from __future__ import annotations
 
@@ -57,6 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--out", type=Path, default=None, metavar="DIR", help="write summary.json and laws.html there")
     check.set_defaults(run=_check)
 
+    reproduce = commands.add_parser("reproduce", help="the paper's figures and table: drawn, and judged by their certificates")
+    reproduce.add_argument("name", metavar="NAME", help="table1, fig3 ... fig12, or all")
+    reproduce.add_argument("--out", type=Path, default=Path("eqdyn-reproduce"), metavar="DIR", help="where to write (default: %(default)s)")
+    reproduce.add_argument("--seeds", type=int, default=None, help="how many, from 0 (default: the paper's)")
+    reproduce.add_argument("--quick", action="store_true", help="few neurons and epochs, to see that it works; figures are not to be quoted")
+    reproduce.add_argument("--no-progress", action="store_true", help="no progress bars")
+    reproduce.set_defaults(run=_reproduce)
+
     doctor = commands.add_parser("doctor", help="versions, devices, dtype and threads, for a bug report")
     doctor.add_argument("--out", type=Path, default=None, metavar="DIR", help="write summary.json there, too")
     doctor.set_defaults(run=_doctor)
@@ -83,6 +91,22 @@ def _demo(arguments: argparse.Namespace) -> int:
     if ended:
         print(f"eqdyn demo: runs ended early: {ended}", file=sys.stderr)
     return 1 if ended else 0
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from eqdyn.reproduce import names, reproduce
+
+    _is_a_directory(arguments.out)
+    if arguments.name not in names():
+        msg = f"NAME: got {arguments.name!r}; expected one of {', '.join(names())}."
+        raise UsageError(msg)
+    if arguments.seeds is not None and arguments.seeds < 1:
+        msg = f"--seeds: got {arguments.seeds}; expected a whole number >= 1."
+        raise UsageError(msg)
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    reproduce(arguments.name, arguments.out, seeds=arguments.seeds, quick=arguments.quick, progress=not arguments.no_progress)
+    print(f"\nwritten to {arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
+    return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ a leaf has two such axes.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import eqdyn as eq
 
 
 def draw(seed: int = 0, **shapes: tuple[int, ...]) -> dict[str, jax.Array]:
@@ -212,6 +215,13 @@ MODELS = {
     "concatenated branches": branches,
     "layers in a scan": layers_in_a_scan,
 }
+
+
+@functools.cache
+def made(name: str) -> Any:
+    """A model with the groups that are found in it: `(apply, params, inputs, groups by hand, groups found)`."""
+    apply, params, batch, spec = MODELS[name]()
+    return apply, params, batch, spec, eq.networks.find_groups(apply, params, batch)
 
 
 # --- symmetry broken on purpose: (what breaks it, words of the reason) ------------------------------------------------------

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import MODELS, draw, inputs
+from models import draw, inputs, made
 
 import eqdyn as eq
 
@@ -42,9 +42,9 @@ FOLDED = [
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_outputs_stay_where_units_compute_the_same(name):
-    apply, params, batch, _ = MODELS[name]()
+    apply, params, batch, _, found = made(name)
     folded = 0
-    for group in eq.networks.find_groups(apply, params, batch):
+    for group in found:
         if group.between or any(leaf.outgoing is None for leaf in group.leaves) or not any(leaf.outgoing for leaf in group.leaves):
             continue
         twins = doubled(params, group)
@@ -105,6 +105,6 @@ def test_what_cannot_be_folded_is_refused():
     with pytest.raises(ValueError, match="tol"):
         eq.networks.compress(params, by_hand, -1.0, outgoing=["out"])
     for name in ("LSTM", "tied embeddings"):
-        apply, params, batch, _ = MODELS[name]()
+        _, params, _, _, found = made(name)
         with pytest.raises(ValueError, match=r"between themselves|more than sums"):
-            eq.networks.compress(params, eq.networks.find_groups(apply, params, batch)[0])
+            eq.networks.compress(params, found[0])

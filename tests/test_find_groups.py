@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import BROKEN, MODELS, draw, inputs
+from models import BROKEN, MODELS, draw, inputs, made
 
 import eqdyn as eq
 from eqdyn.groups import Leaf, from_leaves
@@ -36,8 +36,7 @@ def bare(group):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_groups_are_those_written_by_hand(name):
-    apply, params, batch, spec = MODELS[name]()
-    found = eq.networks.find_groups(apply, params, batch)
+    apply, params, batch, spec, found = made(name)
     expected = [written(params, one) for one in spec]
     assert {bare(group): (group.size, group.dim) for group in found} == {group.leaves: (group.size, group.dim) for group in expected}
     for group, seen in zip(found, found.verifications, strict=True):
@@ -63,8 +62,8 @@ def test_broken_symmetry_is_refused_with_the_reason(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_particles_go_there_and_back_and_permute(name):
-    apply, params, batch, _ = MODELS[name]()
-    for group in eq.networks.find_groups(apply, params, batch):
+    _, params, _, _, found = made(name)
+    for group in found:
         x = group.particles(params)
         assert x.shape == (group.size, group.dim)
         back = group.with_particles(params, x)
@@ -78,8 +77,8 @@ def test_particles_go_there_and_back_and_permute(name):
 
 def test_more_units_take_their_place_among_others():
     params = draw(left=(3, 4), right=(3, 4), out=(8, 2))
-    apply, _, batch, _ = MODELS["concatenated branches"]()
-    left = next(group for group in eq.networks.find_groups(apply, params, batch) if group.leaves[0].path == "left")
+    apply, _, batch, _, found = made("concatenated branches")
+    left = next(group for group in found if group.leaves[0].path == "left")
     x = left.particles(params)
     grown = left.with_units(params, jnp.concatenate([x, jnp.zeros((2, left.dim), x.dtype)]))
     assert {name: leaf.shape for name, leaf in grown.items()} == {"left": (3, 6), "right": (3, 4), "out": (10, 2)}
@@ -98,10 +97,10 @@ def test_a_group_that_does_not_hold_by_a_little_is_refuted():
 @pytest.mark.parametrize("name", ["LSTM", "tied embeddings", "residual convolution, depthwise", "mixture of experts, two of four"])
 def test_gradients_are_permuted_with_the_units(name):
     """P1 for gradient descent on a real model."""
-    apply, params, batch, _ = MODELS[name]()
+    apply, params, batch, _, found = made(name)
     params, batch = jax.tree.map(lambda leaf: leaf.astype(jnp.float64) if leaf.dtype == jnp.float32 else leaf, (params, batch))
     slope = jax.jit(jax.grad(lambda p: jnp.mean(apply(p, batch) ** 2)))
-    for group in eq.networks.find_groups(apply, params, batch):
+    for group in found:
         perm = np.random.default_rng(3).permutation(group.size)
         permuted, moved = group.permute(slope(params), perm), slope(group.permute(params, perm))
         assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.allclose(a, b, rtol=1e-9, atol=1e-12)), permuted, moved)))
@@ -120,7 +119,6 @@ OUTGOING = {
 
 @pytest.mark.parametrize("name", OUTGOING)
 def test_outgoing_weights_are_told_from_incoming_ones(name):
-    apply, params, batch, _ = MODELS[name]()
-    found = eq.networks.find_groups(apply, params, batch)
+    *_, found = made(name)
     told = [{leaf.path if leaf.outgoing is not None else "not told" for leaf in group.leaves if leaf.outgoing is not False} for group in found]
     assert sorted(map(sorted, told)) == sorted(map(sorted, OUTGOING[name]))

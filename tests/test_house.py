@@ -23,7 +23,7 @@ FLOORS = {
     4: ["_ask", "laws", "_verdicts", "_check", "_precise", "_floor", "_inequalities", "_critical", "_certify"],
     5: ["observe", "_guard", "_flow", "_controls", "_compare"],
     6: ["networks"],
-    7: ["plot", "plot_critical", "plot_folds", "plot_topology", "demo", "check_command", "cli", "__main__"],
+    7: ["plot", "plot_critical", "plot_folds", "plot_topology", "demo", "reproduce", "check_command", "cli", "__main__"],
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 MODULES = sorted(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in ROOT.rglob("*.py") if path.name != "__init__.py")
@@ -60,6 +60,8 @@ NEIGHBOURS = {
     ("_check", "laws"),
     ("_check", "_verdicts"),
     ("demo", "plot"),
+    ("reproduce", "plot"),
+    ("cli", "reproduce"),
     ("cli", "demo"),
     ("__main__", "cli"),
     ("_checks", "_types"),

@@ -258,7 +258,7 @@ def test_notebooks_run(path, tmp_path):
     assert all(not cell.get("outputs") for cell in notebook.cells), "committed without outputs"
     client = nbclient.NotebookClient(notebook, timeout=180, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
     # checks are mostly compiled, training is mostly run
-    client.execute(env=(os.environ if path.stem == "02_laws" else users_environment()) | {"EQDYN_NOTEBOOK_STEPS": "270"})
+    client.execute(env=(os.environ if path.stem in ("01_start", "02_laws") else users_environment()) | {"EQDYN_NOTEBOOK_STEPS": "270"})
     assert any("image/png" in output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", []))
 
 
@@ -275,6 +275,7 @@ BENCHMARKS = {
     "topology": ([], None),
     "watching": ([], None),
     "monitor": (["--repeats", "1"], None),
+    "pipeline": (["--epochs", "2", "--width", "128"], None),
 }
 LIBRARIES = {"common", "curvature"}
 FAST = {"simulate"}
@@ -286,10 +287,11 @@ def test_every_benchmark_is_run():
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in BENCHMARKS])
 def test_benchmarks_run_and_write_what_they_measured(name, tmp_path):
-    if "mnist" in name and not os.environ.get("EQDYN_DATA"):
+    needs = "mnist" in name or name == "pipeline"
+    if needs and not os.environ.get("EQDYN_DATA"):
         pytest.skip("EQDYN_DATA is not set")
     options, column = BENCHMARKS[name]
-    quick = [] if "mnist" in name else ["--quick"]
+    quick = [] if needs else ["--quick"]
     done = command(ROOT / "benchmarks" / f"{name}.py", *quick, *options, "--out", tmp_path / "out.json", env=None)
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "out.json").read_text())

@@ -247,7 +247,7 @@ def test_help(arguments):
     assert "usage: python3 -m eqdyn" in done.stdout
 
 
-LONG = {"02_laws", "03_critical"}
+LONG = {"02_laws", "03_critical", "05_paper", "06_your_network"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

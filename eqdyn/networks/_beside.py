@@ -70,6 +70,8 @@ class Beside:
                         pipe.close()
 
     def _work(self) -> None:
+        with contextlib.suppress(Exception):  # starting takes seconds: it is done while nobody waits
+            self._asked(np.zeros((4, 2)))
         while (job := self._jobs.get()) is not None:
             tag, cloud = job
             try:

@@ -18,22 +18,26 @@ _LAID_OUT = frozenset(["transpose", "reshape", "squeeze", "expand_dims", "broadc
 
 def walk(jaxpr: Any, consts: Sequence[Any], values: Sequence[Value], outer: str = "") -> list[Value]:
     """What comes out of a jaxpr for operands with the given axes; `outer` is the place of the call that it is the inside of."""
-    known: dict[Any, Value] = {}
-    for var, const in zip(jaxpr.constvars, consts, strict=True):
-        known[var] = const if isinstance(const, Value) else constant(const, f"a constant array of shape {np.shape(const)} inside the function")
-    known.update(zip(jaxpr.invars, values, strict=True))
+    known: dict[Any, Value] = dict(zip(jaxpr.invars, values, strict=True))
+    held = dict(zip(jaxpr.constvars, consts, strict=True))
 
-    def read(atom: Any) -> Value:
-        return constant(atom.val, "a constant inside the function") if hasattr(atom, "val") else known[atom]
+    def read(atom: Any, where: str) -> Value:
+        """A constant is looked at where it is first used, so that the reason can name the line."""
+        if hasattr(atom, "val"):
+            return constant(atom.val, f"a constant inside the function ({where})")
+        if atom not in known:
+            known[atom] = constant(held[atom], f"a constant array of shape {np.shape(held[atom])} inside the function ({where})")
+        return known[atom]
 
     for eqn in jaxpr.eqns:
-        made = _one(eqn, [read(atom) for atom in eqn.invars], outer)
+        where = place(eqn) or outer
+        made = _one(eqn, [read(atom, where) for atom in eqn.invars], where)
         known.update(zip(eqn.outvars, made, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return [read(atom, outer or "returned") for atom in jaxpr.outvars]
 
 
-def _one(eqn: Any, values: list[Value], outer: str) -> list[Value]:
-    name, where = eqn.primitive.name, place(eqn) or outer
+def _one(eqn: Any, values: list[Value], where: str) -> list[Value]:
+    name = eqn.primitive.name
     if name == "scan":
         return _scan(eqn, values, where)
     if name == "while":

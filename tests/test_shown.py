@@ -275,6 +275,7 @@ BENCHMARKS = {
     "topology": ([], None),
     "watching": ([], None),
     "monitor": (["--repeats", "1"], None),
+    "beyond": ([], None),
     "pipeline": (["--epochs", "2", "--width", "128"], None),
 }
 LIBRARIES = {"common", "curvature"}

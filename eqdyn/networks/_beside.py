@@ -17,6 +17,8 @@ import numpy as np
 
 _WAITING = 4  # clouds that may wait; later ones are left out, and counted
 _STARTS = 3  # times a process is started, in all
+# one thread: the cores are the training's
+_ALONE = {"JAX_PLATFORMS": "cpu"} | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 _CODE = "import sys; from eqdyn.networks._reader import main; main(*sys.argv[1:])"
 
 
@@ -87,7 +89,7 @@ class Beside:
                 return {"error": f"the reading process ended {_STARTS} times; it is not started again", "seconds": 0.0}
             self._starts += 1
             # a program of its own, not a copy of the user's: what their script does at the top is not done again
-            environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            environment = os.environ | _ALONE | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             command = [sys.executable, "-c", _CODE, *self._arguments]
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         process = self._process

@@ -17,7 +17,7 @@ def main(scale: str, max_dim: str) -> None:
     """Reads until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training
     with contextlib.suppress(OSError, AttributeError):
-        os.nice(10)
+        os.nice(19)
     from eqdyn import topology
 
     told, degree = json.loads(scale), int(max_dim)

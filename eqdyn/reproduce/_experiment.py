@@ -60,9 +60,9 @@ def load(name: str) -> Experiment:
 
 def parsed(name: str, said: dict[str, Any]) -> Experiment:
     """An experiment from what a file says."""
-    fields = {field.name: field for field in dataclasses.fields(Experiment)} | {}
-    wrong = sorted(set(said) - set(fields) | {"name"} & set(said))
-    missing = sorted(key for key, field in fields.items() if key not in said and key != "name" and field.default is dataclasses.MISSING)
+    fields = {field.name: field for field in dataclasses.fields(Experiment) if field.name != "name"}
+    wrong = sorted(set(said) - set(fields))
+    missing = sorted(key for key, field in fields.items() if key not in said and field.default is dataclasses.MISSING)
     if wrong or missing:
         msg = f"{name}.toml: got keys {wrong} too many, {missing} too few; expected those of an Experiment."
         raise ValueError(msg)

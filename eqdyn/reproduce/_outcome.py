@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -73,9 +71,3 @@ class Outcome:
             f"seed {self.seed}, {self.rate} step {self.eta:g} (eta*lambda_max {self.eta_lambda_max:.3g} at the start): {said}; "
             f"distances {self.stretch_low:.3g} to {self.stretch_high:.3g} times the first. The paper: {shows}"
         )
-
-
-def mean_and_deviation(rows: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Over runs, epoch by epoch."""
-    held = np.asarray(rows, float)
-    return held.mean(axis=0), held.std(axis=0)

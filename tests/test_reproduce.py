@@ -81,7 +81,7 @@ def test_a_figure_is_drawn_and_judged(name, tmp_path, capsys):
     if name == "fig5":
         epochs = list(csv.DictReader((tmp_path / "fig5_epochs.csv").read_text().splitlines()))
         assert len(epochs) == 6
-        assert float(rows[1]["accuracy"]) >= 0
+        assert float(rows[1]["accuracy"]) > 0.15  # better than a guess after two epochs
 
 
 def _line(said, rate):

@@ -43,7 +43,7 @@ def run(experiment: Experiment, rate: str, seed: int, split: Split, *, sharpness
     neurons = two_layer.neurons(begin)
     rule = getattr(rules, experiment.optimizer)(two_layer.cross_entropy)
     slope = rules.gradient(two_layer.cross_entropy)
-    batches = Batches(split.train, min(experiment.batch, len(split.train[1])))
+    batches = Batches(split.train, 128 if quick else experiment.batch)
     watch = {
         "ledger": observe.certificate(group=neurons, stride=_STRIDE),
         "betti": observe.betti(group=neurons, stride=batches.steps_per_epoch),

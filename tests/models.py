@@ -200,7 +200,24 @@ def layers_in_a_scan() -> Any:
     return apply, params, inputs(4, 3), [{"in": 1, "up": 1, "down": 2, "out": 0}, {"up": 2, "down": 1}]
 
 
+def branch_and_loop() -> Any:
+    """A branch chosen by the inputs, one side of which is constant along the units; and a loop of unknown length that starts from zeros."""
+
+    def apply(p: Any, z: Any) -> Any:
+        h = jax.lax.cond(jnp.sum(z) > 0, lambda: jnp.tanh(z @ p["w"]), lambda: jnp.zeros((z.shape[0], 6), z.dtype) + p["out"].sum())
+
+        def more(carry: Any) -> Any:
+            count, total = carry
+            return count + 1, 0.5 * total + h * p["scale"]
+
+        _, total = jax.lax.while_loop(lambda carry: carry[0] < 3 + (jnp.sum(z) > 0), more, (0, jnp.zeros_like(h)))
+        return total @ p["out"]
+
+    return apply, draw(w=(3, 6), scale=(6,), out=(6, 2)), inputs(4, 3), [{"w": 1, "scale": 0, "out": 0}]
+
+
 MODELS = {
+    "a branch and a loop": branch_and_loop,
     **{f"MLP of {d} hidden layers{', biases' * b}": partial(mlp, d, bool(b)) for d in (1, 2, 3, 4) for b in (0, 1)},
     "batch normalisation": batch_norm,
     "convolution with pooling": convolution_with_pooling,

@@ -73,7 +73,7 @@ def test_the_bound_covers_the_change_of_the_output(near, phi, lipschitz):
     change = np.linalg.norm(np.asarray(apply(params, data) - apply(small.params, data)), axis=1)
     bound = small.bound(data, lipschitz=lipschitz)
     assert np.all(change <= bound + 1e-4)
-    assert np.max(change / bound) > 0.01 / lipschitz**0.5 * near  # it is of use: not off by orders of magnitude
+    assert np.max(change / bound) > 0.01  # it is of use: not off by orders of magnitude
 
 
 def test_accuracy_is_unchanged_on_digits():

@@ -106,14 +106,7 @@ def _while(params: Any, values: list[Value], where: str) -> list[Value]:
 def _cond(params: Any, values: list[Value], where: str) -> list[Value]:
     plain(values[0], where)
     first, *others = [_call(branch, values[1:], where) for branch in params["branches"]]
-    out = []
-    for column in zip(first, *others, strict=True):
-        held = [plain(value, where) for value in column]
-        axes = list(together(held))
-        for d in range(len(axes)):  # branches may differ in which values they hold, not in what an axis is made of
-            axes[d] = find(axes[d])
-        out.append(Value(tuple(axes)))
-    return out
+    return [Value(together([plain(value, where) for value in column])) for column in zip(first, *others, strict=True)]
 
 
 def place(eqn: Any) -> str:

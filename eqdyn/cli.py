@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
 
     reproduce = commands.add_parser("reproduce", help="the paper's figures and table: drawn, and judged by their certificates")
-    reproduce.add_argument("name", metavar="NAME", help="table1, fig3 ... fig12, or all")
+    reproduce.add_argument("names", metavar="NAME", nargs="+", help="table1, fig3 ... fig12, or all; several share the runs that they show")
     reproduce.add_argument("--out", type=Path, default=Path("eqdyn-reproduce"), metavar="DIR", help="where to write (default: %(default)s)")
     reproduce.add_argument("--seeds", type=int, default=None, help="how many, from 0 (default: the paper's)")
     reproduce.add_argument("--quick", action="store_true", help="few neurons and epochs, to see that it works; figures are not to be quoted")
@@ -97,14 +97,15 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     from eqdyn.reproduce import names, reproduce
 
     _is_a_directory(arguments.out)
-    if arguments.name not in names():
-        msg = f"NAME: got {arguments.name!r}; expected one of {', '.join(names())}."
-        raise UsageError(msg)
+    for name in arguments.names:
+        if name not in names():
+            msg = f"NAME: got {name!r}; expected one of {', '.join(names())}."
+            raise UsageError(msg)
     if arguments.seeds is not None and arguments.seeds < 1:
         msg = f"--seeds: got {arguments.seeds}; expected a whole number >= 1."
         raise UsageError(msg)
     os.environ.setdefault("MPLBACKEND", "Agg")
-    reproduce(arguments.name, arguments.out, seeds=arguments.seeds, quick=arguments.quick, progress=not arguments.no_progress)
+    reproduce(arguments.names, arguments.out, seeds=arguments.seeds, quick=arguments.quick, progress=not arguments.no_progress)
     print(f"\nwritten to {arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
     return 0
 

@@ -135,3 +135,11 @@ def test_clouds_can_be_turned(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert 'data-drawn="2"' in done.stdout, done.stderr[-500:]
     assert "<li>one &amp; two</li>" in done.stdout
+
+
+def test_figures_asked_for_together_share_their_runs(tmp_path, capsys):
+    summary = reproduce(["fig11", "fig12"], tmp_path, quick=True, progress=False)
+    assert {"fig11.png", "fig12.png", "fig11_epochs.csv", "fig12_epochs.csv"} <= {path.name for path in tmp_path.iterdir()}
+    said = capsys.readouterr().out
+    assert said.count("seed 0, large step") == 1, "run once"
+    assert summary["fig11/seed0/large/accuracy"] == summary["fig12/seed0/large/accuracy"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ def names() -> list[str]:
     return ["table1", *figures(), "all"]
 
 
-def reproduce(name: str, out: Path, *, seeds: int | None = None, quick: bool = False, progress: bool = True) -> dict[str, Any]:
+def reproduce(name: str | Sequence[str], out: Path, *, seeds: int | None = None, quick: bool = False, progress: bool = True) -> dict[str, Any]:
     """Run an experiment of the paper (arXiv:2510.02670) and write its figure, a CSV, and what the certificates say of each run.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or several, which share the runs that they show.
         out: folder for `NAME.png`, `NAME.csv`, for MNIST `NAME_epochs.csv`, in space also `NAME.html`, and `summary.json`.
         seeds: how many, from 0; by default as many as the paper has.
         quick: few neurons and epochs, and scikit-learn's digits in place of MNIST: shows that it works, figures are not to be quoted.
@@ -43,14 +43,17 @@ def reproduce(name: str, out: Path, *, seeds: int | None = None, quick: bool = F
         ValueError: no such name. FileNotFoundError: MNIST is wanted, and `EQDYN_DATA` does not lead there.
     """
     began = time.perf_counter()
-    if name not in names():
-        load(name)  # says which there are
-    wanted = figures() if name == "all" else list(_TABLE) if name == "table1" else [name]
+    given = [name] if isinstance(name, str) else list(name)
+    for one in given:
+        if one not in names():
+            load(one)  # says which there are
+    several = {"all": figures(), "table1": list(_TABLE)}
+    wanted = dict.fromkeys(figure for one in given for figure in several.get(one, [one]))
     out.mkdir(parents=True, exist_ok=True)
     session = _Session(out, seeds, quick, progress)
     for one in wanted:
         session.figure(load(one))
-    if name in ("table1", "all"):
+    if {"table1", "all"} & set(given):
         session.table()
     summary = session.summary | {"quick": quick, "jax": jax.__version__, "seconds": round(time.perf_counter() - began, 1)}
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -93,18 +93,25 @@ def _advance(program: Program, step: Any, data: Tree, carry: Carry, eta: jax.Arr
         return jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
 
     still = jax.tree.map(jnp.zeros_like, frame.u)
-    frame = frame._replace(u=keep(frame.u, still), x_next=keep(frame.x_next, carry.x), state_next=keep(new.state, carry.state))
-    y, y_state = carry.y, carry.y_state
-    if y is not None:
-        moved = program.rule.probe(y, y_state, carry.x, carry.state, batch, key=key)  # type: ignore[misc]
-        _checks.moved_like(moved.u, y, "probe")
-        y, y_state = keep(add(y, eta, moved.u), y), keep(moved.state, y_state)
+    y, y_state = keep(_traced(program, carry, eta, batch, key), (carry.y, carry.y_state))
+    frame = frame._replace(
+        u=keep(frame.u, still), x_next=keep(frame.x_next, carry.x), state_next=keep(new.state, carry.state), tracers=carry.y, tracers_next=y
+    )
     watched = {name: _strided(step, one.stride, one.update, carry.watched[name], frame) for name, one in program.observers}
     loss = carry.loss
     if loss is not None:
         value = jnp.where(alive, loss_of(frame.info), jnp.nan)
         loss = _strided(step, program.every, lambda series, value: series.append(step, value), loss, value)
     return Carry(frame.x_next, frame.state_next, y, y_state, status, status_step, watched, loss)
+
+
+def _traced(program: Program, carry: Carry, eta: jax.Array, batch: Tree, key: Any) -> tuple[Tree, Tree]:
+    """The tracers after a step, with their states."""
+    if carry.y is None:
+        return None, carry.y_state
+    moved = program.rule.probe(carry.y, carry.y_state, carry.x, carry.state, batch, key=key)  # type: ignore[misc]
+    _checks.moved_like(moved.u, carry.y, "probe")
+    return add(carry.y, eta, moved.u), moved.state
 
 
 def _strided(step: Any, stride: int, update: Callable, carry: Tree, value: Tree) -> Tree:
@@ -136,13 +143,13 @@ def _status(carry: Carry, x_next: Tree, state: Tree, step: Any) -> tuple[jax.Arr
 @functools.partial(jax.jit, static_argnums=0)
 def host_frame(program: Program, step: Any, data: Tree, carry: Carry, eta: Any, rows: Any, key: Any) -> Frame:
     def one(carry: Carry, eta: Any, rows: Any, key: Any) -> Frame:
-        frame, new, _, _ = frame_of(program, step, data, carry, eta, rows, key)
+        frame, new, batch, key = frame_of(program, step, data, carry, eta, rows, key)
         alive = _status(carry, frame.x_next, new.state, step)[0] == Status.OK
         u = jax.tree.map(lambda u: jnp.where(alive, u, jnp.zeros_like(u)), frame.u)
-        after = (frame.x_next, frame.state_next), (carry.x, carry.state)
-        x_next, state_next = jax.tree.map(lambda a, b: jnp.where(alive, a, b), *after)
-        batch = frame.data if program.batched else None  # shared data need no copy a lane
-        return frame._replace(u=u, x_next=x_next, state_next=state_next, data=batch)
+        after = (frame.x_next, frame.state_next, _traced(program, carry, eta, batch, key)[0]), (carry.x, carry.state, carry.y)
+        x_next, state_next, y_next = jax.tree.map(lambda a, b: jnp.where(alive, a, b), *after)
+        shown = batch if program.batched else None  # shared data need no copy a lane
+        return frame._replace(u=u, x_next=x_next, state_next=state_next, data=shown, tracers=carry.y, tracers_next=y_next)
 
     if program.lanes:
         laned_eta, laned_key = program.laned

@@ -12,19 +12,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn._chunk import Program, host_frame, run_chunk
+from eqdyn._chunk import Carry, Program, host_frame, run_chunk
 from eqdyn._run import History, Interrupted, Run, finished
 from eqdyn._start import begun, checked_observers, continued, prepared, started
-from eqdyn._types import Key, Status
+from eqdyn._types import Key, Status, Tree
 from eqdyn.data import Batches, take
-from eqdyn.observer import Observer
+from eqdyn.observer import Observer, record_bytes
 from eqdyn.rule import Rule
 
 CHUNK = 256  # steps a chunk can hold
@@ -76,6 +76,68 @@ def simulate(
     References:
         Yang et al., arXiv:2510.02670, equation 4.
     """
+    ready = _ready(rule, x0, eta, num_steps, data, key, lanes, observe, tracers, every, chunk)
+    program, array, etas, batches, capacity = ready.program, ready.array, ready.etas, ready.batches, ready.capacity
+    key, lanes = ready.key, ready.lanes
+    observers, carry, host_carry, step = ready.observers, ready.carry, ready.host_carry, ready.step
+    host = {name: one for name, one in observers.items() if one.on_host}
+    last = step + ready.num_steps
+    pace = _Pace(capacity)
+
+    def so_far() -> Run:
+        return finished(carry, host_carry, history, observers, step, key, lanes)
+
+    with (
+        _interruptible() as interrupted,
+        contextlib.closing(History(ready.before, observers, interrupted)) as history,
+        _bar(progress, step, last) as report,
+    ):
+        while step < last:
+            for name, one in host.items():
+                if step % one.stride == 0:
+                    frame = host_frame(program, np.int32(step), array, carry, jnp.asarray(etas(step, 1)[0]), _rows(batches, key, step, 1, 0), key)
+                    host_carry = {**host_carry, name: one.update(host_carry[name], frame._replace(step=step))}
+            steps = min(pace.steps, last - step, ready.most, *(one.stride - step % one.stride for one in host.values()))
+            rows = _rows(batches, key, step, steps, capacity)
+            eta_now = jnp.asarray(_padded(etas(step, steps), capacity, axis=0))
+            with pace.timing(steps):
+                carry = jax.block_until_ready(run_chunk(program, np.int32(steps), np.int32(step), carry, eta_now, array, rows, key))
+            step += steps
+            carry = history.drain(carry, lanes is not None)
+            report(step, so_far)
+            if interrupted.is_set():
+                raise Interrupted(so_far())
+        run = so_far()
+        if interrupted.is_set():  # while records were still being read
+            raise Interrupted(run)
+    if throw and not np.all(np.asarray(carry.status) == Status.OK):
+        raise FloatingPointError(run.summary())
+    return run
+
+
+class _Ready(NamedTuple):
+    """A run before its first step."""
+
+    program: Program
+    carry: Carry
+    host_carry: dict[str, Tree]
+    observers: dict[str, Observer]
+    most: int  # steps that there is room for
+    capacity: int
+    before: Run | None
+    step: int
+    num_steps: int
+    batches: Batches | None
+    array: Tree
+    etas: Callable[[int, int], np.ndarray]
+    key: Any
+    lanes: int | None
+
+
+def _ready(
+    rule: Any, x0: Any, eta: Any, num_steps: Any, data: Any, key: Any, lanes: Any, observe: Any, tracers: Any, every: Any, chunk: Any
+) -> _Ready:
+    """Every argument checked, and what has to be known before the first step."""
     if not isinstance(rule, Rule):
         msg = f"rule: got {type(rule).__name__}; expected an eq.Rule; write eq.rules.from_function(f) for a plain function."
         raise TypeError(msg)
@@ -110,40 +172,32 @@ def simulate(
     _checks.hashable(program, "rule")
 
     carry, host_carry, most = prepared(carry, before, program, observers, example, key, capacity, step)
-    host = {name: one for name, one in observers.items() if one.on_host}
-    last = step + num_steps
     etas = _eta_table(eta, schedule, dtype)
-    pace = _Pace(capacity)
+    return _Ready(program, carry, host_carry, observers, most, capacity, before, step, num_steps, batches, array, etas, key, lanes)
 
-    def so_far() -> Run:
-        return finished(carry, host_carry, history, observers, step, key, lanes)
 
-    with (
-        _interruptible() as interrupted,
-        contextlib.closing(History(before, observers, interrupted)) as history,
-        _bar(progress, step, last) as report,
-    ):
-        while step < last:
-            for name, one in host.items():
-                if step % one.stride == 0:
-                    frame = host_frame(program, np.int32(step), array, carry, jnp.asarray(etas(step, 1)[0]), _rows(batches, key, step, 1, 0), key)
-                    host_carry = {**host_carry, name: one.update(host_carry[name], frame._replace(step=step))}
-            steps = min(pace.steps, last - step, most, *(one.stride - step % one.stride for one in host.values()))
-            rows = _rows(batches, key, step, steps, capacity)
-            eta_now = jnp.asarray(_padded(etas(step, steps), capacity, axis=0))
-            with pace.timing(steps):
-                carry = jax.block_until_ready(run_chunk(program, np.int32(steps), np.int32(step), carry, eta_now, array, rows, key))
-            step += steps
-            carry = history.drain(carry, lanes is not None)
-            report(step, so_far)
-            if interrupted.is_set():
-                raise Interrupted(so_far())
-        run = so_far()
-        if interrupted.is_set():  # while records were still being read
-            raise Interrupted(run)
-    if throw and not np.all(np.asarray(carry.status) == Status.OK):
-        raise FloatingPointError(run.summary())
-    return run
+class Memory(NamedTuple):
+    """Bytes that a run takes: what a chunk is given, what comes out of it, its scratch, and the records of all steps on the host."""
+
+    given: int
+    result: int
+    scratch: int
+    records: int
+
+
+def memory_of(
+    rule: Any, x0: Any, *, eta: Any, num_steps: int, data: Any = None, key: Any = None, lanes: Any = None, observe: Any = None, tracers: Any = None,
+    every: Any = None, chunk: Any = None,
+) -> Memory:  # fmt: skip
+    """What such a run will take. Of the chunk by the compiler's own count: what is compiled for it is what the run then uses."""
+    ready = _ready(rule, x0, eta, num_steps, data, key, lanes, observe, tracers, every, chunk)
+    rows = _rows(ready.batches, ready.key, ready.step, 1, ready.capacity)
+    table = jnp.asarray(_padded(ready.etas(ready.step, 1), ready.capacity, axis=0))
+    arguments = ready.program, np.int32(1), np.int32(ready.step), ready.carry, table, ready.array, rows, ready.key
+    found = run_chunk.lower(*arguments).compile().memory_analysis()
+    series = [(ready.carry.loss, ready.program.every), *((ready.carry.watched[name], one.stride) for name, one in ready.program.observers)]
+    records = sum(record_bytes(tree) * -(-num_steps // stride) for tree, stride in series)
+    return Memory(found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes, records)
 
 
 # --- between chunks -----------------------------------------------------------------------------------------------------

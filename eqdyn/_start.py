@@ -148,22 +148,22 @@ def prepared(
     shapes = _abstract_step(program, data, key, carry)
     per_lane = jax.vmap if program.lanes else (lambda f: f)
 
-    def still(x: Tree, state: Tree) -> Frame:
+    def still(x: Tree, state: Tree, y: Tree) -> Frame:
         """Nothing has moved yet: what `Observer.init` sees."""
         eta, u, info = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes.eta, shapes.u, shapes.info))
-        return Frame(jnp.int32(step), eta, x, u, x, state, info, data, state)  # data: an example of a batch
+        return Frame(jnp.int32(step), eta, x, u, x, state, info, data, state, y, y)  # data: an example of a batch
 
     watched, host_carry = {}, {}
     for name, one in observers.items():
         known = before is not None and before._observers.get(name) == one
         if one.on_host:
-            frame = per_lane(still)(carry.x, carry.state)._replace(step=step)
+            frame = per_lane(still)(carry.x, carry.state, carry.y)._replace(step=step)
             frame = frame if program.batched else frame._replace(data=data)  # shared by all lanes
             host_carry[name] = before._host[name] if known else one.init(frame)  # type: ignore[union-attr]
         elif known:
             watched[name] = before._carry.watched[name]  # type: ignore[union-attr]
         else:
-            watched[name] = per_lane(lambda x, state, one=one: one.init(still(x, state)))(carry.x, carry.state)
+            watched[name] = per_lane(lambda x, state, y, one=one: one.init(still(x, state, y)))(carry.x, carry.state, carry.y)
     loss = loss_of(shapes.info)
     loss = None if loss is None else per_lane(lambda _: series_like(loss))(carry.status)
     axis = 1 if program.lanes else 0

@@ -14,9 +14,10 @@ from eqdyn._value import bind
 
 
 class Frame(NamedTuple):
-    """One step as an observer sees it: `x` before, `u = U(x)`, `x_next` after, the rule's state before and after, and the batch it saw.
+    """One step as an observer sees it: `x` before, `u = U(x)`, `x_next` after, the rule's state before and after, the batch it saw, and the
+    tracers before and after, if there are any.
 
-    In a lane that has ended nothing moves: `u = 0`, `x_next = x` and `state_next = state`.
+    In a lane that has ended nothing moves: `u = 0`, `x_next = x`, `state_next = state`, `tracers_next = tracers`.
     """
 
     step: jax.Array
@@ -28,6 +29,8 @@ class Frame(NamedTuple):
     info: Tree
     data: Tree
     state_next: Tree = None
+    tracers: Tree = None
+    tracers_next: Tree = None
 
 
 class Observer(NamedTuple):
@@ -95,6 +98,12 @@ def series_like(value: Tree) -> Series:
 
 def is_series(node: Any) -> bool:
     return isinstance(node, Series)
+
+
+def record_bytes(tree: Tree) -> int:
+    """What one record of every series in a tree takes, all lanes together."""
+    series = [node for node in jax.tree.leaves(tree, is_leaf=is_series) if is_series(node)]
+    return sum(leaf.nbytes // max(1, leaf.shape[node.steps.ndim - 1]) for node in series for leaf in jax.tree.leaves((node.steps, node.values)))
 
 
 def recorder(measure: Callable[[Frame], Tree], *, stride: int = 1, on_host: bool = False, leaving: Callable | None = None) -> Observer:

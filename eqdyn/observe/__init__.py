@@ -6,6 +6,7 @@ every step, as records that hold one. `betti` and `persistence` are read beside 
 
 from eqdyn.observe.along import atoms, configuration, merges, pair_constants, sharpness, stretch
 from eqdyn.observe.closest import Approach, closest
+from eqdyn.observe.curve import tracer_curve
 from eqdyn.observe.density import density
 from eqdyn.observe.exponents import lyapunov
 from eqdyn.observe.ledger import Ledger, certificate
@@ -27,5 +28,6 @@ __all__ = [
     "persistence",
     "sharpness",
     "stretch",
+    "tracer_curve",
     "transverse",
 ]

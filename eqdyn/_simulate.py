@@ -20,6 +20,7 @@ import numpy as np
 
 from eqdyn import _checks
 from eqdyn._chunk import Program, host_frame, run_chunk
+from eqdyn._legs import Leg, last_leg, legs_of
 from eqdyn._run import History, Interrupted, Run, finished
 from eqdyn._start import begun, checked_observers, continued, prepared, started
 from eqdyn._types import Key, Status
@@ -101,9 +102,11 @@ def simulate(
     if before is None:
         x, laned_x = started(rule, x0, lanes, example, key)
         carry = begun(rule, x, laned_x, lanes, tracers)
-        step = 0
+        step, start = 0, (x, tracers)
     else:
-        carry, step = before._carry, before.step
+        carry, step, start = before._carry, before.step, None
+    leg = Leg(step, rule, eta, batches or array, key, stride, capacity, observers, start)
+    legs = legs_of(before._legs if before else (), leg)
     dtype = jnp.result_type(*jax.tree.leaves(carry.x))
     laned = (schedule is None and np.ndim(eta) == 1, key is not None and key.ndim == 1)
     program = Program(rule, device, stride, lanes is not None, batches is not None, laned)
@@ -116,7 +119,7 @@ def simulate(
     pace = _Pace(capacity)
 
     def so_far() -> Run:
-        return finished(carry, host_carry, history, observers, step, key, lanes)
+        return finished(carry, host_carry, history, observers, step, key, lanes, legs)
 
     with (
         _interruptible() as interrupted,
@@ -144,6 +147,15 @@ def simulate(
     if throw and not np.all(np.asarray(carry.status) == Status.OK):
         raise FloatingPointError(run.summary())
     return run
+
+
+def resumed(run: Run, num_steps: int, *, progress: Any = None, throw: bool = False) -> Run:
+    """The run gone on with the arguments that it has."""
+    leg = last_leg(run._legs)
+    return simulate(
+        leg.rule, run, eta=leg.eta, num_steps=num_steps, data=leg.data, observe=leg.observers, every=leg.every, chunk=leg.chunk,
+        progress=progress, throw=throw,
+    )  # fmt: skip
 
 
 # --- between chunks -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a
 says whether it is exact, a bound or an estimate.
 """
 
-from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, topology, transverse
+from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, store, topology, transverse
 from eqdyn._certify import Certificate, certify
 from eqdyn._check import assert_lawful, check
 from eqdyn._chunk import compile_count
@@ -21,6 +21,7 @@ from eqdyn.data import Batches
 from eqdyn.groups import Group
 from eqdyn.observer import Frame, Observer
 from eqdyn.rule import Rule, Update, lifted, step
+from eqdyn.store import load
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "laws",
     "lifted",
     "linalg",
+    "load",
     "measure",
     "networks",
     "observe",
@@ -67,6 +69,7 @@ __all__ = [
     "shapes",
     "simulate",
     "step",
+    "store",
     "topology",
     "transverse",
 ]

@@ -58,6 +58,22 @@ class Run:
     _host: Any = dataclasses.field(repr=False, default=None)
     _observers: Any = dataclasses.field(repr=False, default=None)
     _history: Any = dataclasses.field(repr=False, default=None)
+    _legs: Any = dataclasses.field(repr=False, default=())
+
+    def resume(self, num_steps: int, *, progress: Any = None, throw: bool = False) -> Run:
+        """The run after `num_steps` more steps with the arguments that it has; `run(n)` resumed for m steps is `run(n + m)`, bit for bit.
+
+        A run from a folder needs what cannot be stored to have been given to `eq.load`: ValueError where it was not.
+
+        Example:
+            >>> import jax.numpy as jnp, eqdyn as eq
+            >>> run = eq.simulate(eq.rules.consensus(), jnp.array([[0.0], [4.0]]), eta=0.5, num_steps=1).resume(1)
+            >>> run.step, run.x.ravel().tolist()
+            (2, [1.5, 2.5])
+        """
+        from eqdyn._simulate import resumed
+
+        return resumed(self, num_steps, progress=progress, throw=throw)
 
     def summary(self) -> str:
         """The run in a few lines of text: steps taken, how each lane stands, first and last loss."""
@@ -244,7 +260,7 @@ class History:
         if parts:
             self.parts[place] = parts
         steps = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-        values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), none, *(part[1] for part in parts))
+        values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), *([part[1] for part in parts] or [none]))
         return Series(steps.astype(np.int64), values, laned=laned)
 
     def _arrived(self, steps: np.ndarray, values: Any, none: Tree, axis: int) -> Tree:
@@ -265,8 +281,9 @@ def _lost(none: np.ndarray, axis: int, count: int) -> np.ndarray:
 
 
 def finished(
-    carry: Carry, host_carry: dict[str, Tree], history: History, observers: dict[str, Observer], step: int, key: Any, lanes: int | None
-) -> Run:
+    carry: Carry, host_carry: dict[str, Tree], history: History, observers: dict[str, Observer], step: int, key: Any, lanes: int | None,
+    legs: tuple = (),
+) -> Run:  # fmt: skip
     laned = lanes is not None
     whole = jax.tree_util.tree_map_with_path(lambda path, node: history.whole(path, node, laned), carry, is_leaf=is_series)
     observed = {name: one.read(host_carry[name] if one.on_host else whole.watched[name]) for name, one in observers.items()}
@@ -278,4 +295,5 @@ def finished(
         steps=whole.loss.steps if carry.loss is not None else np.zeros(0, np.int64), observed=observed,
         loss=whole.loss.values if carry.loss is not None else None,
         _carry=carry, _host=host_carry, _observers=observers, _history={name: tuple(parts) for name, parts in history.parts.items()},
+        _legs=legs,
     )  # fmt: skip

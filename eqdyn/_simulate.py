@@ -20,6 +20,7 @@ import numpy as np
 
 from eqdyn import _checks
 from eqdyn._chunk import Carry, Program, host_frame, run_chunk
+from eqdyn._legs import Leg, last_leg, legs_of
 from eqdyn._run import History, Interrupted, Run, finished
 from eqdyn._start import begun, checked_observers, continued, prepared, started
 from eqdyn._types import Key, Status, Tree
@@ -85,7 +86,7 @@ def simulate(
     pace = _Pace(capacity)
 
     def so_far() -> Run:
-        return finished(carry, host_carry, history, observers, step, key, lanes)
+        return finished(carry, host_carry, history, observers, step, key, lanes, ready.legs)
 
     with (
         _interruptible() as interrupted,
@@ -132,6 +133,7 @@ class _Ready(NamedTuple):
     etas: Callable[[int, int], np.ndarray]
     key: Any
     lanes: int | None
+    legs: tuple
 
 
 def _ready(
@@ -163,9 +165,11 @@ def _ready(
     if before is None:
         x, laned_x = started(rule, x0, lanes, example, key)
         carry = begun(rule, x, laned_x, lanes, tracers)
-        step = 0
+        step, start = 0, (x, tracers)
     else:
-        carry, step = before._carry, before.step
+        carry, step, start = before._carry, before.step, None
+    leg = Leg(step, rule, eta, batches or array, key, stride, capacity, observers, start)
+    legs = legs_of(before._legs if before else (), leg)
     dtype = jnp.result_type(*jax.tree.leaves(carry.x))
     laned = (schedule is None and np.ndim(eta) == 1, key is not None and key.ndim == 1)
     program = Program(rule, device, stride, lanes is not None, batches is not None, laned)
@@ -173,7 +177,7 @@ def _ready(
 
     carry, host_carry, most = prepared(carry, before, program, observers, example, key, capacity, step)
     etas = _eta_table(eta, schedule, dtype)
-    return _Ready(program, carry, host_carry, observers, most, capacity, before, step, num_steps, batches, array, etas, key, lanes)
+    return _Ready(program, carry, host_carry, observers, most, capacity, before, step, num_steps, batches, array, etas, key, lanes, legs)
 
 
 class Memory(NamedTuple):
@@ -198,6 +202,15 @@ def memory_of(
     series = [(ready.carry.loss, ready.program.every), *((ready.carry.watched[name], one.stride) for name, one in ready.program.observers)]
     records = sum(record_bytes(tree) * -(-num_steps // stride) for tree, stride in series)
     return Memory(found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes, records)
+
+
+def resumed(run: Run, num_steps: int, *, progress: Any = None, throw: bool = False) -> Run:
+    """The run gone on with the arguments that it has."""
+    leg = last_leg(run._legs)
+    return simulate(
+        leg.rule, run, eta=leg.eta, num_steps=num_steps, data=leg.data, observe=leg.observers, every=leg.every, chunk=leg.chunk,
+        progress=progress, throw=throw,
+    )  # fmt: skip
 
 
 # --- between chunks -----------------------------------------------------------------------------------------------------

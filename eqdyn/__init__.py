@@ -14,6 +14,9 @@ from eqdyn._critical import Constant, Critical, critical
 from eqdyn._guard import GuardState, guard
 from eqdyn._run import Interrupted, Run
 from eqdyn._simulate import simulate
+from eqdyn._sweep import forecast, sweep
+from eqdyn._sweeps.cell import kept
+from eqdyn._sweeps.forecast import Forecast
 from eqdyn._types import Weighted
 from eqdyn._value import bind
 from eqdyn._verdicts import Law, Replay, Report
@@ -32,6 +35,7 @@ __all__ = [
     "Constant",
     "Control",
     "Critical",
+    "Forecast",
     "Frame",
     "Group",
     "GuardState",
@@ -54,9 +58,11 @@ __all__ = [
     "critical",
     "data",
     "field",
+    "forecast",
     "geometry",
     "groups",
     "guard",
+    "kept",
     "laws",
     "lifted",
     "linalg",
@@ -70,6 +76,7 @@ __all__ = [
     "simulate",
     "step",
     "store",
+    "sweep",
     "topology",
     "transverse",
 ]

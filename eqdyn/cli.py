@@ -1,4 +1,4 @@
-"""The command line: `python3 -m eqdyn demo | check | reproduce | doctor`."""
+"""The command line: `python3 -m eqdyn demo | check | run | sweep | report | reproduce | doctor`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "optax", "ripser", "scikit-learn", "matplotlib", "jaxtyping", "tqdm", "xarray")
@@ -65,6 +65,27 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--no-progress", action="store_true", help="no progress bars")
     reproduce.set_defaults(run=_reproduce)
 
+    run = commands.add_parser("run", help="a run that a TOML file describes; started again, it goes on where it was")
+    run.add_argument("config", metavar="CONFIG", type=Path, help="the TOML file")
+    run.add_argument("--out", type=Path, default=Path("eqdyn-run"), metavar="DIR", help="where to write (default: %(default)s)")
+    run.add_argument("--no-progress", action="store_true", help="no progress bar")
+    run.set_defaults(run=_run)
+
+    sweep = commands.add_parser("sweep", help="a phase diagram that a TOML file describes; started again, it goes on where it was")
+    sweep.add_argument("config", metavar="CONFIG", type=Path, help="the TOML file")
+    sweep.add_argument("--out", type=Path, default=Path("eqdyn-sweep"), metavar="DIR", help="where to write (default: %(default)s)")
+    sweep.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    sweep.add_argument("--memory", type=float, default=None, metavar="GIB", help="refuse to begin if it took more (default: half of what is free)")
+    sweep.add_argument("--seconds", type=float, default=None, help="refuse to begin if it would take longer")
+    sweep.add_argument("--force", action="store_true", help="begin all the same")
+    sweep.add_argument("--no-progress", action="store_true", help="no progress bar, no pictures on the way")
+    sweep.set_defaults(run=_sweep)
+
+    report = commands.add_parser("report", help="what the folder of a run or a sweep holds, in words and pictures")
+    report.add_argument("folder", metavar="FOLDER", type=Path, help="what run or sweep wrote")
+    report.add_argument("--out", type=Path, default=Path("eqdyn-report"), metavar="DIR", help="where to write (default: %(default)s)")
+    report.set_defaults(run=_report)
+
     doctor = commands.add_parser("doctor", help="versions, devices, dtype and threads, for a bug report")
     doctor.add_argument("--out", type=Path, default=None, metavar="DIR", help="write summary.json there, too")
     doctor.set_defaults(run=_doctor)
@@ -107,6 +128,45 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("MPLBACKEND", "Agg")
     reproduce(arguments.names, arguments.out, seeds=arguments.seeds, quick=arguments.quick, progress=not arguments.no_progress)
     print(f"\nwritten to {arguments.out}: {', '.join(sorted(path.name for path in arguments.out.iterdir()))}")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from eqdyn.run_command import run_command
+
+    return _said(arguments.out, lambda: run_command(arguments.config, arguments.out, progress=not arguments.no_progress))
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from eqdyn.run_command import sweep_command
+
+    a = arguments
+    for name, least in (("workers", 1), ("memory", 0), ("seconds", 0)):
+        value = getattr(a, name)
+        if value is not None and (value < least or value == 0):
+            msg = f"--{name}: got {value}; expected a number above {least - (name == 'workers')}."
+            raise UsageError(msg)
+    memory = None if a.memory is None else int(a.memory * 2**30)
+    return _said(
+        a.out, lambda: sweep_command(a.config, a.out, workers=a.workers, memory=memory, seconds=a.seconds, force=a.force, progress=not a.no_progress)
+    )
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from eqdyn.run_command import report_command
+
+    return _said(arguments.out, lambda: report_command(arguments.folder, arguments.out))
+
+
+def _said(out: Path, command: Callable[[], object]) -> int:
+    """Do it; what the user can mend is said in one line."""
+    _is_a_directory(out)
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        command()
+    except (TypeError, ValueError, MemoryError, TimeoutError, OSError) as error:
+        raise UsageError(_first_line(error)) from error
+    print(f"\nwritten to {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     return 0
 
 

@@ -78,6 +78,8 @@ def phase_diagram(found: Any, *, y: str | None = None, lines: Mapping[str, Any] 
     ax.pcolormesh(edges, np.arange(len(phase) + 1) - 0.5, phase, cmap=ListedColormap(_COLOURS), vmin=-0.5, vmax=len(PHASES) - 0.5)
     for dash, (name, line) in zip(_DASHES, lines.items(), strict=False):
         values = line.transpose(*order).values.reshape(-1) if order else np.atleast_1d(line.values)
+        if not np.any((values >= edges[0]) & (values <= edges[-1])):
+            name += ", off the axis"
         ax.plot(np.repeat(values, 2), np.ravel([[k - 0.5, k + 0.5] for k in range(len(values))]), dash, color="black", linewidth=1.3, label=name)
     if etas[0] > 0 and len(etas) > 2 and etas[-1] / etas[0] > 20:
         ax.set_xscale("log")
@@ -112,4 +114,4 @@ def _ticks(ax: Any, whole: Any, order: list[str]) -> None:
     for k in range(1, len(values)):
         if inner > 1:
             ax.axhline(k * inner - 0.5, color="grey", linewidth=0.6)
-    ax.set_ylabel(first + (f"; rows within: {', '.join(order[1:])}" if order[1:] else "") + " (no unit)")
+    ax.set_ylabel(f"{first} (no unit)" + (f"; rows within: {', '.join(order[1:])}" if order[1:] else ""))

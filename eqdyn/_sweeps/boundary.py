@@ -9,6 +9,7 @@ import numpy as np
 
 from eqdyn._sweeps.cell import Kept
 from eqdyn._sweeps.plan import Cell, Plan
+from eqdyn._types import Status
 
 Broken = Callable[[Kept], np.ndarray]
 
@@ -27,7 +28,7 @@ class Boundary(NamedTuple):
 def default_broken(kept: Kept) -> np.ndarray:
     """Diverged, or somebody merged."""
     merged = [np.asarray(value) > 0 for name, value in kept.items() if name.endswith("merged")]
-    return np.any([np.asarray(kept["status"]) != "ok", *merged], axis=0)
+    return np.any([np.asarray(kept["status"]) != Status.OK, *merged], axis=0)
 
 
 def named(variable: str) -> Broken:
@@ -37,7 +38,7 @@ def named(variable: str) -> Broken:
         if variable not in kept:
             msg = f"broken: got {variable!r}; expected one of {', '.join(sorted(kept))}, or a function of what is kept."
             raise ValueError(msg)
-        return (np.asarray(kept["status"]) != "ok") | (np.asarray(kept[variable]) != 0)
+        return (np.asarray(kept["status"]) != Status.OK) | (np.asarray(kept[variable]) != 0)
 
     return broken
 

@@ -39,9 +39,9 @@ def compute(plan: Plan, cell: Cell, etas: np.ndarray | None = None) -> Kept:
     """What is kept of each wanted lane, lanes first. The other lanes fill the cell up."""
     run, more = begin(plan, cell, etas)
     run = simulate(more.pop("rule"), run, num_steps=plan.num_steps, **more)
-    kept = kept_of(run) if plan.keep is None else _checked(plan.keep(run), len(cell.points))
-    status = {"status": np.asarray(run.status), "status_step": np.asarray(run.status_step)}
-    return {name: np.asarray(value)[: cell.count] for name, value in (status | kept).items()}
+    found = kept(run) if plan.keep is None else _checked(plan.keep(run), len(cell.points))
+    status = {"status": np.asarray(run._carry.status), "status_step": np.asarray(run.status_step)}  # as a code, not as text
+    return {name: np.asarray(value)[: cell.count] for name, value in (status | found).items()}
 
 
 def _stacked(plan: Plan, points: list[Point]) -> Tree:
@@ -58,25 +58,44 @@ def _stacked(plan: Plan, points: list[Point]) -> Tree:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
 
 
-def _checked(kept: Any, lanes: int) -> Mapping[str, Any]:
-    if not isinstance(kept, Mapping) or any(np.shape(value)[:1] != (lanes,) for value in kept.values()):
-        what = {name: np.shape(value) for name, value in kept.items()} if isinstance(kept, Mapping) else type(kept).__name__
+def _checked(found: Any, lanes: int) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping) or any(np.shape(value)[:1] != (lanes,) for value in found.values()):
+        what = {name: np.shape(value) for name, value in found.items()} if isinstance(found, Mapping) else type(found).__name__
         msg = f"keep: got {what}; expected names with arrays, lanes ({lanes}) first; write {{'x': run.x}}."
         raise ValueError(msg)
-    if taken := {"status", "status_step"} & set(kept):
+    if taken := {"status", "status_step"} & set(found):
         msg = f"keep: got {sorted(taken)[0]!r}, which is kept anyway; expected another name."
         raise ValueError(msg)
-    return kept
+    return found
 
 
-def kept_of(run: Run) -> Kept:
-    """What a sweep keeps of a run unless it is told: the last loss, every series, of every ledger what it adds up to. Lanes first."""
-    kept: Kept = {}
+def kept(run: Run) -> Kept:
+    """What a sweep keeps of a run with lanes unless it is told otherwise; a `keep` of your own can add to it.
+
+    Args:
+        run: with lanes.
+
+    Returns:
+        Arrays by name, lanes first: `loss`, the last; every series, by the observer's name; of every ledger `_q` and `_eta_mu`, the largest,
+        `_q_first`, `_sharper` (the largest of the smaller of the two), `_could_merge`, `_first_possible` and `_merged`.
+
+    Example:
+        >>> import jax.numpy as jnp, eqdyn as eq
+        >>> watch = {"ledger": eq.observe.certificate()}
+        >>> x0, etas = jnp.array([[0.0], [4.0]]), jnp.array([0.5, 1.0])
+        >>> run = eq.simulate(eq.rules.consensus(), x0, eta=etas, lanes=2, num_steps=1, observe=watch)
+        >>> eq.kept(run)["ledger_merged"].tolist()
+        [0, 1]
+
+    References:
+        Derived.
+    """
+    found: Kept = {}
     if run.loss is not None and run.loss.size:
-        kept["loss"] = np.asarray(run.loss)[:, -1]
+        found["loss"] = np.asarray(run.loss)[:, -1]
     for name, read in run.observed.items():
-        kept |= _of(name, read, np.asarray(run.status_step))
-    return kept
+        found |= _of(name, read, np.asarray(run.status_step))
+    return found
 
 
 def _of(name: str, read: Any, ended: np.ndarray) -> Kept:
@@ -91,8 +110,8 @@ def _of(name: str, read: Any, ended: np.ndarray) -> Kept:
 
 
 def of_ledger(name: str, ledger: Ledger, ended: np.ndarray) -> Kept:
-    """Of the steps that a lane made: eta*K_pair of the first and the largest, eta*mu (their larger certifies nothing: a step needs one of them below 1),
-    how many steps could have merged particles, the first of them, and how many did.
+    """Of the steps that a lane made: eta*K_pair of the first and the largest, eta*mu (a step needs one of the two below 1: `sharper` is the
+    largest of the smaller), how many steps could have merged particles, the first of them, and how many did.
     """
     made = (ended[:, None] < 0) | (np.asarray(ledger.steps)[None] < ended[:, None])
     values = ledger.values

@@ -9,6 +9,7 @@ import numpy as np
 
 from eqdyn._sweeps.cell import Kept
 from eqdyn._sweeps.plan import Cell
+from eqdyn._types import STATUS_NAMES
 
 
 def labels(values: tuple) -> np.ndarray:
@@ -19,7 +20,7 @@ def labels(values: tuple) -> np.ndarray:
 
 
 def assembled(grid: Mapping[str, tuple], cells: list[Cell], kept: Mapping[int, Kept], attributes: Mapping[str, Any]) -> Any:
-    """A dataset with one axis a name. Cells that were not computed are missing: NaN, -1 or "", by dtype."""
+    """A dataset with one axis a name. Cells that were not computed are missing: NaN, -1 or 0 by dtype, and the status ""."""
     xarray = _xarray()
     shape = tuple(len(values) for values in grid.values())
     whole: dict[str, np.ndarray] = {}
@@ -28,12 +29,12 @@ def assembled(grid: Mapping[str, tuple], cells: list[Cell], kept: Mapping[int, K
             values = np.asarray(values)
             if name not in whole:
                 whole[name] = _empty((int(np.prod(shape)), *values.shape[1:]), values.dtype)
-            if values.dtype.kind == "U" and values.dtype.itemsize > whole[name].dtype.itemsize:
-                whole[name] = whole[name].astype(values.dtype)
             if whole[name].shape[1:] != values.shape[1:]:
                 msg = f"keep: got {name!r} of shapes {whole[name].shape[1:]} and {values.shape[1:]} a lane; expected one shape over the grid."
                 raise ValueError(msg)
             whole[name][cell.points[: cell.count]] = values
+    if "status" in whole:
+        whole["status"] = np.asarray([*STATUS_NAMES, ""])[whole["status"]]  # -1, not computed, is the last
     variables = {
         name: ((*grid, *(f"{name}_{k}" for k in range(values.ndim - 1))), values.reshape(*shape, *values.shape[1:])) for name, values in whole.items()
     }
@@ -44,7 +45,7 @@ def assembled(grid: Mapping[str, tuple], cells: list[Cell], kept: Mapping[int, K
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    fill: Any = np.nan if dtype.kind in "fc" else -1 if dtype.kind == "i" else "" if dtype.kind in "US" else 0
+    fill: Any = np.nan if dtype.kind in "fc" else -1 if dtype.kind == "i" else 0
     return np.full(shape, fill, dtype)
 
 

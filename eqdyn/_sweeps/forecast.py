@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqdyn._chunk import compile_count
 from eqdyn._simulate import memory_of, simulate
 from eqdyn._sweeps.cell import begin
 from eqdyn._sweeps.plan import Cell, Plan
@@ -26,7 +25,7 @@ class Forecast(NamedTuple):
         lanes: side by side in the widest.
         bytes: at most at once, beside what the process holds before: the carry of a cell, twice while a chunk runs, scratch, records, data.
         seconds: for all cells, compilation left out; NaN if not probed.
-        programs: how many are compiled.
+        programs: at most, one for each group of points that cannot run side by side; those of equal shapes share one.
     """
 
     cells: int
@@ -38,7 +37,7 @@ class Forecast(NamedTuple):
     def summary(self) -> str:
         """In a line."""
         took = "" if np.isnan(self.seconds) else f", about {self.seconds:.3g} s"
-        return f"{self.cells} cells of up to {self.lanes} lanes in {self.programs} programs: {self.bytes / 2**20:.3g} MiB{took}"
+        return f"{self.cells} cells of up to {self.lanes} lanes, {self.programs} programs at most: {self.bytes / 2**20:.3g} MiB{took}"
 
 
 def available() -> int:
@@ -74,14 +73,13 @@ def one_a_program(plan: Plan, width: int) -> list[Cell]:
 def forecast_of(plan: Plan, width: int, *, workers: int = 1, timed: bool = True) -> Forecast:
     """Of a plan cut into cells of `width` lanes, `workers` of them at a time."""
     cells = plan.cells(width)
-    before = compile_count()
     bytes_of, seconds_of = {}, {}
     for cell in one_a_program(plan, width):
         bytes_of[cell.group] = cell_bytes(plan, cell)
         seconds_of[cell.group] = _seconds(plan, cell) if timed else float("nan")
     return Forecast(
         len(cells), max(len(cell.points) for cell in cells), workers * max(bytes_of.values()),
-        sum(seconds_of[cell.group] for cell in cells) / workers, compile_count() - before,
+        sum(seconds_of[cell.group] for cell in cells) / workers, len(bytes_of),
     )  # fmt: skip
 
 

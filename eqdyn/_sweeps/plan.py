@@ -234,9 +234,8 @@ def planned(plan: Plan) -> Plan:
 
 def _grid(grid: Any) -> dict[str, tuple]:
     if not isinstance(grid, Mapping) or not grid:
-        msg = (
-            f"grid: got {grid if isinstance(grid, Mapping) else type(grid).__name__}; expected names with their values; write {{'eta': [0.1, 0.2]}}."
-        )
+        what = "no name" if isinstance(grid, Mapping) else type(grid).__name__
+        msg = f"grid: got {what}; expected names with their values; write {{'eta': [0.1, 0.2]}}."
         raise TypeError(msg)
     found: dict[str, tuple] = {}
     for name, values in grid.items():

@@ -360,3 +360,13 @@ def test_bad_input(change, error, words):
         eq.sweep(eq.rules.consensus(), parts.X0, **({"grid": {"eta": [0.1, 0.2]}, "num_steps": 2} | change))
     with pytest.raises(TypeError, match="make_rule"):
         eq.sweep(3, parts.X0, grid={"eta": [0.1]}, num_steps=1)
+
+
+@pytest.mark.parametrize("kill", ["keep", "kill"])
+def test_dask_gives_the_same_bits_also_when_a_worker_is_killed(kill, tmp_path):
+    pytest.importorskip("distributed")
+    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    asked = [sys.executable, str(HERE / "on_dask.py"), str(tmp_path / "a"), kill]
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == {"same": True, "killed": kill == "kill", "cells": 4, "claims": 0}

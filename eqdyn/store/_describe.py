@@ -35,7 +35,7 @@ def described(leg: Leg | Past) -> dict[str, Any]:
         _known[leg] = {
             "from": leg.first,
             "rule": named(leg.rule),
-            "eta": {"schedule": named(leg.eta)} if callable(leg.eta) else np.asarray(leg.eta, np.float64).tolist(),
+            "eta": _eta(leg),
             "data": _data(leg.data),
             "key": _key(leg.key),
             "every": leg.every,
@@ -45,6 +45,13 @@ def described(leg: Leg | Past) -> dict[str, Any]:
         if leg.start is not None:  # of a run from a folder the checksum alone is known
             _known[leg]["start"] = leg.start if isinstance(leg.start, str) else checksum(leg.start)
     return _known[leg]
+
+
+def _eta(leg: Leg) -> Any:
+    if not callable(leg.eta):
+        return np.asarray(leg.eta, np.float64).tolist()
+    begins = float(leg.eta(leg.first))  # called before it is named: a closure may convert what it holds when it is called first
+    return {"schedule": named(leg.eta), "begins": begins}
 
 
 def _key(key: Any) -> Any:
@@ -92,7 +99,7 @@ def named(value: Any) -> str:
 
 def _name(value: Any, above: tuple[int, ...]) -> str:
     if value is None or (isinstance(value, (bool, int, float, complex, str)) and not isinstance(value, np.generic)):
-        return repr(value)
+        return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
     if id(value) in above or len(above) > 32:
         return "..."
     within = functools.partial(_name, above=(*above, id(value)))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 
 from eqdyn._run import Run
@@ -41,10 +42,12 @@ def configuration(run: Run) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """What else the bits depend on: versions, devices, flags, the code."""
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
     devices = jax.devices()
-    return versions | {
+    return {
         "eqdyn": _version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
         "devices": len(devices),
         "device_kinds": sorted({f"{one.platform} {one.device_kind}" for one in devices}),
@@ -55,6 +58,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _version() -> str:
     try:
         return importlib.metadata.version("eqdyn")

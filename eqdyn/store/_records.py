@@ -75,7 +75,7 @@ def pack(records: list[Records]) -> bytes:
         group = root.create_group(one.group, attributes=about)
         for name, array in zip(names, [one.steps.astype(np.int64), *(leaf.array for leaf in leaves)], strict=True):
             plain = array if array.dtype.isbuiltin == 1 else array.view(_WORDS[array.dtype.itemsize])
-            _put(group, name, plain, 0 if name == "step" else one.axis)
+            _put(group, name, plain, 0 if name == "step" else one.axis, len(one.steps))
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(store._store_dict):
@@ -92,8 +92,8 @@ def _labels(leaves: list[Leaf]) -> list[str]:
     return labels
 
 
-def _put(group: Any, name: str, array: np.ndarray, axis: int) -> None:
-    dimensions = ["lane", "step"][1 - axis :] if array.ndim > axis else []
+def _put(group: Any, name: str, array: np.ndarray, axis: int, num: int) -> None:
+    dimensions = ["lane", "step"][1 - axis :] if array.shape[axis : axis + 1] == (num,) else []
     dimensions += [f"{name}_{k}" for k in range(array.ndim - len(dimensions))]
     chunks = tuple(max(1, size) for size in array.shape)
     made = group.create_array(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,12 @@ def save(run: Run, folder: str | Path) -> None:
             (folder / room).mkdir(parents=True, exist_ok=True)
         _sweep(folder, before)
         if before is None or run.step > before["step"]:
-            _sweep(folder, _append(run, folder, before, now))
+            held = before
+            try:
+                held = _append(run, folder, before, now)
+            finally:
+                with contextlib.suppress(OSError):  # what is left over does not matter, and goes at the next save
+                    _sweep(folder, held)
 
 
 def _append(run: Run, folder: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:

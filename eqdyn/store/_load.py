@@ -110,6 +110,9 @@ def _checkpoint(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     good = isinstance(held, dict) and set(held) == {"carry", "host", "key"} and isinstance(held["carry"], dict) and isinstance(held["host"], dict)
     if not good or set(held["carry"]) != set(Carry._fields) or meta != {"step": manifest["step"], "lanes": manifest["configuration"]["lanes"]}:
         damaged(f"{name}/index.json", "structure", "it is not that of a run")
+    key = held["key"]
+    if not (key is None or jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)):
+        damaged(f"{name}/index.json", "key", f"got {type(key).__name__}")
     return held
 
 

@@ -27,7 +27,7 @@ from eqdyn.store._files import Damaged, damaged, digest
 from eqdyn.store._structure import DTYPES, KINDS, Leaf, decode, encode
 from eqdyn.store._tree import little_endian, parsed
 
-_WORDS = {1: np.dtype("uint8"), 2: np.dtype("uint16")}  # for numbers that Zarr does not know
+_WORDS: dict[int, Any] = {1: np.uint8, 2: np.uint16}  # for numbers that Zarr does not know
 
 
 class Records(NamedTuple):

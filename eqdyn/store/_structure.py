@@ -185,7 +185,7 @@ def _class_of(name: str, fields: tuple, num: int) -> type:
 
 @functools.cache
 def _record(label: str, fields: tuple[str, ...]) -> type:
-    return collections.namedtuple(label.lstrip("_") or "Record", fields)  # type: ignore[misc]
+    return collections.namedtuple(label.lstrip("_") or "Record", fields)
 
 
 def restored(leaf: Leaf) -> Any:

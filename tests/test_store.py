@@ -15,9 +15,7 @@ from stored import begun, content, files, ingredients, kept, loaded
 from tables import ADAPTED, KEYED, RULES
 
 import eqdyn as eq
-from eqdyn.store import _files, _manifest, _tree
-
-pytest.importorskip("zarr")
+from eqdyn.store import _files, _manifest, _records, _structure, _tree, _zarr
 
 # --- a tree in a directory -------------------------------------------------------------------------------------------------
 
@@ -165,6 +163,20 @@ def test_records_are_read_by_zarr_and_xarray_alone(tmp_path):
     np.testing.assert_array_equal(whole["step"], [0, 3, 6])
 
 
+def test_zarr_reads_every_dtype_as_it_was_written(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    values = {name: np.arange(6).reshape(3, 2).astype(dtype) for name, dtype in _structure.DTYPES.items()} | {"none": np.zeros((3, 0))}
+    archive = _records.pack([_records.Records("place", "observed/x", 0, np.arange(3), values)])
+    (tmp_path / "x.zip").write_bytes(archive)
+    identical(_records.unpack("x.zip", archive, _files.digest(archive))[0].values, values)
+    with zarr.storage.ZipStore(tmp_path / "x.zip", mode="r") as store:
+        group = zarr.open_group(store, mode="r")["observed/x"]
+        assert {"step", *values} == set(group)
+        for name, array in values.items():
+            assert group[name.strip("_")][...].tobytes() == array.tobytes(), name
+            assert array.dtype.isbuiltin != 1 or group[name].dtype == array.dtype
+
+
 def test_an_observer_that_is_replaced_begins_anew(tmp_path):
     rule, x0, options = ingredients("tree")
     watch = {"x": eq.observer.recorder(lambda frame: frame.x["b"][0][0])}
@@ -217,6 +229,8 @@ def signed(folder, change):
     """A manifest with another content, and the checksum that belongs to it."""
     manifest = json.loads((folder / "manifest.json").read_text())
     change(manifest)
+    if not isinstance(manifest.get("log"), dict):
+        manifest["log"] = {}
     manifest["log"].pop("sha256", None)
     manifest["log"]["sha256"] = _files.digest(_manifest._text(manifest))
     (folder / "manifest.json").write_bytes(_manifest._text(manifest))
@@ -255,6 +269,56 @@ def test_no_link_is_followed(tmp_path):
         path.unlink()
         away.rename(path)
     assert eq.load(tmp_path / "run").step == 2
+
+
+JUNK = [None, -1, 0, 1, 2**60, 1.5, "x", "../../etc", [], {}, True, [1], {"a": 1}, "threefry2x32"]
+
+
+def changed(content, rng):
+    """Some place in a JSON document gets something else."""
+    places = []
+
+    def walk(node):
+        for at in node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+            places.append((node, at))
+            walk(node[at])
+
+    walk(content)
+    node, at = places[rng.integers(len(places))]
+    node[at] = JUNK[rng.integers(len(JUNK))]
+    return content
+
+
+@pytest.mark.filterwarnings("ignore:the run was made elsewhere")
+@pytest.mark.parametrize("what", ["manifest", "index", "records"])
+@pytest.mark.parametrize("num", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_what_is_signed_but_makes_no_sense_is_refused_or_harmless(what, num, tmp_path):
+    """Whoever forges a folder can forge its checksums."""
+    eq.store.save(begun("schedule", 3), tmp_path)
+    rng, place, archive = np.random.default_rng(0), tmp_path / "checkpoints" / "0000000003", next((tmp_path / "observations").iterdir())
+    index, records, manifest = (place / "index.json").read_text(), archive.read_bytes(), (tmp_path / "manifest.json").read_bytes()
+    said = set()
+    for k in range(num):
+        (tmp_path / "manifest.json").write_bytes(manifest)
+        if what == "manifest":
+            signed(tmp_path, lambda m: changed(m, rng))
+        elif what == "index":
+            text = _tree._text(changed(json.loads(index), rng))
+            (place / "index.json").write_bytes(text)
+            (place / "complete").write_bytes(_tree._marker(text))
+            signed(tmp_path, lambda m, text=text: m.update(checkpoint=_files.digest(text)))
+        else:
+            entries = _zarr.unpack("", records)
+            name = sorted(name for name in entries if name.endswith(_zarr.META))[rng.integers(sum(name.endswith(_zarr.META) for name in entries))]
+            text = _zarr.pack(entries | {name: _zarr._text(changed(json.loads(entries[name]), rng))})
+            archive.write_bytes(text)
+            signed(tmp_path, lambda m, text=text: m["segments"][0].update(bytes=len(text), sha256=_files.digest(text)))
+        try:
+            run = eq.load(tmp_path) if k % 2 else loaded("schedule", tmp_path)
+            said.add(run.step)
+        except ValueError as error:
+            said.add(type(error))
+    assert eq.store.Damaged in said
 
 
 LIES = {

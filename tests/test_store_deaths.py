@@ -16,8 +16,6 @@ from stored import begun, content, dying, files, loaded
 
 import eqdyn as eq
 
-pytest.importorskip("zarr")
-
 
 def test_a_death_at_any_moment_of_a_save_leaves_what_was_there_or_what_was_saved(tmp_path, monkeypatch):
     first = begun("narrow", 3)

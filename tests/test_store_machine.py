@@ -21,7 +21,6 @@ from stored import content, dying
 
 import eqdyn as eq
 
-pytest.importorskip("zarr")
 pytest.importorskip("hypothesis")
 
 from hypothesis import HealthCheck, settings

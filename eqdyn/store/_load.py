@@ -17,9 +17,9 @@ from eqdyn._chunk import Carry
 from eqdyn._legs import Leg, Past
 from eqdyn._run import History, Run, finished
 from eqdyn._start import checked_observers
-from eqdyn._types import Tree
+from eqdyn._types import STATUS_NAMES, Tree
 from eqdyn.data import Batches
-from eqdyn.observer import Observer, Series
+from eqdyn.observer import Observer, Series, is_series
 from eqdyn.rule import Rule
 from eqdyn.store import _files, _manifest, _records, _tree
 from eqdyn.store._describe import described
@@ -50,7 +50,6 @@ def load(
         Damaged: a ValueError that names the file and the field; also for links and sizes that do not fit.
         ValueError: no run folder, another schema, or a rule, data, observers or schedule that are not those of the run.
         TypeError: an array of 64 bits while x64 is off.
-        ImportError: zarr is missing and there are records; write pip install 'eqdyn[data]'.
 
     Example:
         >>> import tempfile, jax.numpy as jnp, eqdyn as eq
@@ -107,13 +106,35 @@ def _checkpoint(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         if error.file.startswith("checkpoints"):
             raise
         raise error.within(name) from error
-    good = isinstance(held, dict) and set(held) == {"carry", "host", "key"} and isinstance(held["carry"], dict) and isinstance(held["host"], dict)
-    if not good or set(held["carry"]) != set(Carry._fields) or meta != {"step": manifest["step"], "lanes": manifest["configuration"]["lanes"]}:
+    if not _is_held(held, manifest["configuration"]["lanes"]) or meta != {"step": manifest["step"], "lanes": manifest["configuration"]["lanes"]}:
         damaged(f"{name}/index.json", "structure", "it is not that of a run")
-    key = held["key"]
-    if not (key is None or jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key)):
-        damaged(f"{name}/index.json", "key", f"got {type(key).__name__}")
     return held
+
+
+def _is_held(held: Any, lanes: int | None) -> bool:
+    """Whether a tree is what `save` makes of a run."""
+    if (
+        not isinstance(held, dict)
+        or set(held) != {"carry", "host", "key"}
+        or not isinstance(held["carry"], dict)
+        or not isinstance(held["host"], dict)
+    ):
+        return False
+    carry, key = held["carry"], held["key"]
+    if set(carry) != set(Carry._fields) or not isinstance(carry["watched"], dict) or not (carry["loss"] is None or is_series(carry["loss"])):
+        return False
+    flat = () if lanes is None else (lanes,)
+    leaves = jax.tree.leaves((carry["x"], carry["state"], carry["y"], carry["y_state"], carry["status"], carry["status_step"]))
+    series = [node for node in jax.tree.leaves((carry["watched"], carry["loss"]), is_leaf=is_series) if is_series(node)]
+    buffers = [buffer for one in series for buffer in (one.steps, *jax.tree.leaves(one.values))]
+    return (
+        (key is None or jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key))
+        and not any(isinstance(leaf, str) for leaf in leaves)  # before the first step a state may hold plain numbers
+        and all(np.shape(carry[name]) == flat and getattr(carry[name], "dtype", None) == np.int32 for name in ("status", "status_step"))
+        and (not carry["status"].size or 0 <= int(np.min(carry["status"])) <= int(np.max(carry["status"])) < len(STATUS_NAMES))
+        and all(isinstance(buffer, jax.Array) and buffer.shape[: len(flat) + 1] == (*flat, 1) for buffer in buffers)
+        and all(np.shape(one.count) == flat for one in series)
+    )
 
 
 def _series(folder: Path, manifest: dict[str, Any]) -> dict[str, list[tuple[np.ndarray, Tree]]]:

@@ -38,7 +38,6 @@ def save(run: Run, folder: str | Path) -> None:
     Raises:
         ValueError: the folder holds another run, or more of this one, or files of somebody else; `Damaged` where it is.
         TypeError: a host observer that carries what is neither array, number nor text.
-        ImportError: zarr is missing and there is something recorded; write pip install 'eqdyn[data]'.
         OSError: the system refuses (no room, no right to write); what was saved before is as it was.
 
     Example:

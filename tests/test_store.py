@@ -15,7 +15,7 @@ from stored import begun, content, files, ingredients, kept, loaded
 from tables import ADAPTED, KEYED, RULES
 
 import eqdyn as eq
-from eqdyn.store import _files, _manifest, _records, _structure, _tree, _zarr
+from eqdyn.store import _describe, _files, _manifest, _records, _structure, _tree, _zarr
 
 # --- a tree in a directory -------------------------------------------------------------------------------------------------
 
@@ -403,3 +403,11 @@ def test_every_flipped_bit_and_every_cut_is_found(flips, cuts, tmp_path):
                 assert name == "manifest.json", (name, str(told))
                 assert "schema" in str(told)
     assert loaded("schedule", tmp_path).step == 5
+
+
+def test_rules_of_other_numbers_have_other_names():
+    for make in (optax.adam, lambda rate: optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(optax.cosine_decay_schedule(rate, 20)))):
+        names = [_describe.named(eq.rules.from_optax(make(rate), stored.squares)) for rate in (0.1, 0.1, 0.2)]
+        assert names[0] == names[1] != names[2]
+    for make, takes_data in (*RULES.values(), *KEYED.values(), *ADAPTED.values()):
+        assert _describe.named(make()) == _describe.named(make()), takes_data

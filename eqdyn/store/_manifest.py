@@ -149,9 +149,9 @@ def _checked(content: dict[str, Any]) -> None:
     hold("series", good=isinstance(content["series"], dict) and all(type(first) is int for first in content["series"].values()))
     hold("environments", good=isinstance(content["environments"], list) and all(isinstance(one, dict) for one in content["environments"]))
     given = content["configuration"]
-    legs = given.get("legs") if isinstance(given, dict) else None
+    legs: Any = given.get("legs") if isinstance(given, dict) else None
     good = isinstance(legs, list) and len(legs) > 0 and all(map(_is_leg, legs)) and set(given) == {"lanes", "x", "tracers", "legs"}
-    hold("configuration", good=good and (given["lanes"] is None or type(given["lanes"]) is int))
+    hold("configuration", good=good and isinstance(legs[0].get("start"), str) and (given["lanes"] is None or type(given["lanes"]) is int))
     hold("segments", good=isinstance(content["segments"], list))
     for one in content["segments"]:
         wanted = {"first": int, "last": int, "bytes": int, "sha256": str}

@@ -54,9 +54,9 @@ def _same(old: Leg, new: Leg) -> bool:
     else:
         same_eta = old.eta is new.eta
     forms = [(data.arrays, data.batch_size) if isinstance(data, Batches) else (data, None) for data in (old.data, new.data)]
-    leaves = [jax.tree.leaves(arrays) for arrays, _ in forms]
-    same_form = forms[0][1] == forms[1][1] and jax.tree.structure(forms[0][0]) == jax.tree.structure(forms[1][0])
-    return same_eta and same_form and all(a is b for a, b in zip(*leaves, strict=True))
+    structures: list[Any] = [jax.tree.structure(arrays) for arrays, _ in forms]
+    same_form = forms[0][1] == forms[1][1] and structures[0] == structures[1]
+    return same_eta and same_form and all(a is b for a, b in zip(*(jax.tree.leaves(arrays) for arrays, _ in forms), strict=True))
 
 
 def last_leg(legs: tuple[Leg | Past, ...]) -> Leg:

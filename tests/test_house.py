@@ -311,7 +311,7 @@ def test_import_is_light_and_starts_nothing():
 import json, sys, time
 import jax; import jax.numpy; middle = time.process_time()
 import eqdyn; end = time.process_time()
-heavy = [name for name in ("ripser", "sklearn", "matplotlib", "optax", "xarray", "scipy.spatial", "tqdm", "gudhi", "numba", "diffrax", "equinox") if name in sys.modules]
+heavy = [name for name in ("ripser", "sklearn", "matplotlib", "optax", "xarray", "zarr", "scipy.spatial", "tqdm", "gudhi", "numba", "diffrax", "equinox") if name in sys.modules]
 from jax._src import xla_bridge
 print(json.dumps([end - middle, heavy, bool(xla_bridge._backends)]))
 """

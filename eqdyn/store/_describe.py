@@ -5,10 +5,12 @@ Functions are told by their names and by what they hold (bound arguments, defaul
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import types
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -35,7 +37,7 @@ def described(leg: Leg | Past) -> dict[str, Any]:
         _known[leg] = {
             "from": leg.first,
             "rule": named(leg.rule),
-            "eta": {"schedule": named(leg.eta)} if callable(leg.eta) else np.asarray(leg.eta, np.float64).tolist(),
+            "eta": _eta(leg),
             "data": _data(leg.data),
             "key": _key(leg.key),
             "every": leg.every,
@@ -45,6 +47,13 @@ def described(leg: Leg | Past) -> dict[str, Any]:
         if leg.start is not None:  # of a run from a folder the checksum alone is known
             _known[leg]["start"] = leg.start if isinstance(leg.start, str) else checksum(leg.start)
     return _known[leg]
+
+
+def _eta(leg: Leg) -> Any:
+    if not callable(leg.eta):
+        return np.asarray(leg.eta, np.float64).tolist()
+    begins = float(leg.eta(leg.first))  # called before it is named: a closure may convert what it holds when it is called first
+    return {"schedule": named(leg.eta), "begins": begins}
 
 
 def _key(key: Any) -> Any:
@@ -92,7 +101,7 @@ def named(value: Any) -> str:
 
 def _name(value: Any, above: tuple[int, ...]) -> str:
     if value is None or (isinstance(value, (bool, int, float, complex, str)) and not isinstance(value, np.generic)):
-        return repr(value)
+        return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
     if id(value) in above or len(above) > 32:
         return "..."
     within = functools.partial(_name, above=(*above, id(value)))
@@ -103,7 +112,7 @@ def _name(value: Any, above: tuple[int, ...]) -> str:
         function, arguments = (value.function, value.arguments) if isinstance(value, Bound) else (value.func, (*value.args, *value.keywords.items()))
         return f"{within(function)}({', '.join(map(within, arguments))})"
     if isinstance(value, types.FunctionType):
-        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *(cell.cell_contents for cell in value.__closure__ or ())]
+        held = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *_cells(value)]
         return value.__qualname__ + (f"[{', '.join(map(within, held))}]" if held else "")
     if isinstance(value, types.MethodType):
         return f"{within(value.__func__)}({within(value.__self__)})"
@@ -115,4 +124,14 @@ def _name(value: Any, above: tuple[int, ...]) -> str:
         return f"{type(value).__name__}({', '.join(map(within, value))})"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return f"{type(value).__name__}({', '.join(within(getattr(value, field.name)) for field in dataclasses.fields(value))})"
+    if callable(value) and not isinstance(value, type) and hasattr(value, "__dict__"):
+        held = [item for name, item in sorted(vars(value).items()) if not name.startswith("_")]
+        return f"{type(value).__qualname__}({', '.join(map(within, held))})"
     return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _cells(function: types.FunctionType) -> Iterator[Any]:
+    """What a closure holds; a cell may still be empty."""
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):
+            yield cell.cell_contents

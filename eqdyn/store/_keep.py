@@ -40,6 +40,7 @@ def run(
 
     Raises:
         ValueError: the folder holds another run, or more steps than that; `Damaged` where it is. Else as `eq.simulate` and `store.save`.
+        Interrupted: Ctrl-C; what was saved is there, and the run goes on from it.
 
     Example:
         >>> import tempfile, jax.numpy as jnp, eqdyn as eq

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 
 from eqdyn._run import Run
@@ -41,10 +42,12 @@ def configuration(run: Run) -> dict[str, Any]:
 
 def environment() -> dict[str, Any]:
     """What else the bits depend on: versions, devices, flags, the code."""
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
     devices = jax.devices()
-    return versions | {
+    return {
         "eqdyn": _version(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "numpy": np.__version__,
         "python": platform.python_version(),
         "devices": len(devices),
         "device_kinds": sorted({f"{one.platform} {one.device_kind}" for one in devices}),
@@ -55,6 +58,7 @@ def environment() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _version() -> str:
     try:
         return importlib.metadata.version("eqdyn")
@@ -145,14 +149,39 @@ def _checked(content: dict[str, Any]) -> None:
     hold("series", good=isinstance(content["series"], dict) and all(type(first) is int for first in content["series"].values()))
     hold("environments", good=isinstance(content["environments"], list) and all(isinstance(one, dict) for one in content["environments"]))
     given = content["configuration"]
-    legs = given.get("legs") if isinstance(given, dict) else None
-    fields = {"from", "rule", "eta", "data", "key", "every", "chunk", "observers"}
-    hold("configuration", good=isinstance(legs, list) and len(legs) > 0 and all(isinstance(leg, dict) and fields <= set(leg) for leg in legs))
+    legs: Any = given.get("legs") if isinstance(given, dict) else None
+    good = isinstance(legs, list) and len(legs) > 0 and all(map(_is_leg, legs)) and set(given) == {"lanes", "x", "tracers", "legs"}
+    hold("configuration", good=good and isinstance(legs[0].get("start"), str) and (given["lanes"] is None or type(given["lanes"]) is int))
     hold("segments", good=isinstance(content["segments"], list))
     for one in content["segments"]:
         wanted = {"first": int, "last": int, "bytes": int, "sha256": str}
         hold("segments", good=isinstance(one, dict) and {name: type(value) for name, value in one.items()} == wanted)
         hold("segments", good=0 <= one["first"] <= one["last"] <= content["step"] and one["bytes"] >= 0)
+
+
+def _is_leg(leg: Any) -> bool:
+    match leg:
+        case {
+            "from": int(), "rule": str(), "eta": float() | [*_] | {"schedule": str()} as eta, "data": data, "key": _, "every": int(), "chunk": int(),
+            "observers": dict() as observers,
+        }:  # fmt: skip
+            etas = eta if isinstance(eta, list) else []
+            return _is_data(data) and all(isinstance(one, float) for one in etas) and all(map(_is_observer, observers.values()))
+    return False
+
+
+def _is_data(data: Any) -> bool:
+    match data:
+        case {"batch_size": None | int(), "leaves": dict() as leaves}:
+            return all(isinstance(leaf, list) and len(leaf) == 3 for leaf in leaves.values())
+    return data is None
+
+
+def _is_observer(one: Any) -> bool:
+    match one:
+        case {"stride": int(), "on_host": bool(), "measure": str()}:
+            return True
+    return False
 
 
 def segment_name(first: int, last: int) -> str:

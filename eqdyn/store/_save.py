@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn._run import Run
+from eqdyn._types import Tree
 from eqdyn.observer import Series, is_series
 from eqdyn.store import _files, _manifest, _records, _tree
 from eqdyn.store._files import damaged
+from eqdyn.store._records import Records, group_name
 
 # what a save may have left behind, by room
 _OURS = {".": r"\..+\.new", "checkpoints": r"\d{10,}|\..+\.new", "observations": r"\d{10,}-\d{10,}\.zarr\.zip|\..+\.new"}
@@ -37,7 +41,6 @@ def save(run: Run, folder: str | Path) -> None:
     Raises:
         ValueError: the folder holds another run, or more of this one, or files of somebody else; `Damaged` where it is.
         TypeError: a host observer that carries what is neither array, number nor text.
-        ImportError: zarr is missing and there is something recorded; write pip install 'eqdyn[data]'.
         OSError: the system refuses (no room, no right to write); what was saved before is as it was.
 
     Example:
@@ -61,15 +64,20 @@ def save(run: Run, folder: str | Path) -> None:
             (folder / room).mkdir(parents=True, exist_ok=True)
         _sweep(folder, before)
         if before is None or run.step > before["step"]:
-            _sweep(folder, _append(run, folder, before, now))
+            held = before
+            try:
+                held = _append(run, folder, before, now)
+            finally:
+                with contextlib.suppress(OSError):  # what is left over does not matter, and goes at the next save
+                    _sweep(folder, held)
 
 
 def _append(run: Run, folder: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
     """Write what is new, and commit it."""
     first = 0 if before is None else before["step"]
     segments = [] if before is None else list(before["segments"])
-    held = list(_held(run))
-    new = [one for one in (_since(first, series) for series in held) if len(one.steps)]
+    held = list(_held(run, first))
+    new = [one for _, one in held if len(one.steps)]
     if new:
         archive = _records.pack(new)
         _files.write(folder / _manifest.segment_name(first, run.step), [archive])
@@ -83,7 +91,7 @@ def _append(run: Run, folder: Path, before: dict[str, Any] | None, now: dict[str
         "environments": environments,
         "step": run.step,
         # records before that are of another observer of that name
-        "series": {one.place: int(one.steps[0]) if len(one.steps) else run.step for one in held},
+        "series": {one.place: begins for begins, one in held},
         "checkpoint": _tree.write(folder / place, _checkpoint(run), meta={"step": run.step, "lanes": run.lanes}),
         "segments": segments,
     }
@@ -108,27 +116,27 @@ def _checkpoint(run: Run) -> dict[str, Any]:
     return {"carry": carry._asdict(), "host": run._host, "key": run.key}
 
 
-def _held(run: Run) -> Any:
-    """Every series that the run has recorded."""
+def _held(run: Run, first: int) -> Iterator[tuple[int, Records]]:
+    """Of every series the step of its first record, and the records that are new: of steps not yet taken when `first` was the next."""
     axis = 0 if run.lanes is None else 1
     for path, node in jax.tree_util.tree_leaves_with_path(run._carry, is_leaf=is_series):
         if is_series(node):
-            place = jax.tree_util.keystr(path)
-            parts = run._history.get(place, ())
-            steps = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
-            values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis), *(part[1] for part in parts)) if parts else ()
-            yield _records.Records(place, _records.group_name(path), axis, steps, values)
+            parts = [part for part in run._history.get(jax.tree_util.keystr(path), ()) if len(part[0])]
+            begins = int(parts[0][0][0]) if parts else run.step
+            yield begins, _since(first, path, axis, [part for part in parts if part[0][-1] >= first])
     for name in run._host:
-        if is_series(run.observed[name]):
+        read = run.observed[name]
+        if is_series(read):
             path = (jax.tree_util.GetAttrKey("host"), jax.tree_util.DictKey(name))
-            yield _records.Records(jax.tree_util.keystr(path), _records.group_name(path), 0, *run.observed[name].tree_flatten()[0][:2])
+            yield int(read.steps[0]) if len(read) else run.step, _since(first, path, 0, [(read.steps, read.values)])
 
 
-def _since(first: int, one: _records.Records) -> _records.Records:
-    """The records of steps that were not yet taken when `first` was the next."""
-    at = int(np.searchsorted(one.steps, first))
-    cut = (slice(None),) * one.axis + (slice(at, None),)
-    return one._replace(steps=one.steps[at:], values=jax.tree.map(lambda leaf: np.asarray(leaf)[cut], one.values))
+def _since(first: int, path: Any, axis: int, parts: list[tuple[np.ndarray, Tree]]) -> Records:
+    """The records of these parts from step `first` on."""
+    steps = np.concatenate([np.zeros(0, np.int64), *(part[0] for part in parts)])
+    cut = (slice(None),) * axis + (slice(int(np.searchsorted(steps, first)), None),)
+    values = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=axis)[cut], *(part[1] for part in parts)) if parts else ()
+    return Records(jax.tree_util.keystr(path), group_name(path), axis, steps[cut[-1]], values)
 
 
 # --- whose folder it is ----------------------------------------------------------------------------------------------------

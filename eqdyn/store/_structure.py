@@ -84,10 +84,6 @@ def _leaf(value: Any, path: str) -> Leaf:
 
 
 def _inner(tree: Tree, path: str, leaves: list[Leaf]) -> Any:
-    children, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is not tree)
-    if children and children[0][1] is tree:
-        msg = f"{path}: got a leaf of class {type(tree).__name__}; expected arrays, keys, numbers, text or None."
-        raise TypeError(msg)
     if isinstance(tree, dict):
         if not all(type(key) in (str, int) for key in tree):
             msg = f"{path}: got a dict with keys {list(tree)}; expected text or whole numbers."
@@ -98,6 +94,10 @@ def _inner(tree: Tree, path: str, leaves: list[Leaf]) -> Any:
         return {"record": f"{type(tree).__module__}:{type(tree).__qualname__}", "fields": list(tree._fields), "items": items}
     if isinstance(tree, (list, tuple)):
         return {type(tree).__name__ if type(tree) in (list, tuple) else "tuple": [_node(item, f"{path}[{k}]", leaves) for k, item in enumerate(tree)]}
+    children, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda node: node is not tree)
+    if children and children[0][1] is tree:
+        msg = f"{path}: got a leaf of class {type(tree).__name__}; expected arrays, keys, numbers, text or None."
+        raise TypeError(msg)
     items = [_node(item, path + jax.tree_util.keystr(at), leaves) for at, item in children]
     if is_series(tree):
         return {"series": items}
@@ -185,7 +185,7 @@ def _class_of(name: str, fields: tuple, num: int) -> type:
 
 @functools.cache
 def _record(label: str, fields: tuple[str, ...]) -> type:
-    return collections.namedtuple(label.lstrip("_") or "Record", fields)  # type: ignore[misc]
+    return collections.namedtuple(label.lstrip("_") or "Record", fields)
 
 
 def restored(leaf: Leaf) -> Any:
@@ -223,7 +223,7 @@ def fit(tree: Tree, like: Tree, name: str, *, shapes: bool = True) -> Tree:
     for path in [*wanted, *stored]:
         where = f"{name}: {'/'.join(path)}" if path else name
         if path not in stored or path not in wanted:
-            msg = f"{where}: got {'none' if path not in stored else 'one too many'}; expected the tree that is asked for."
+            msg = f"{where}: got {'none' if path not in stored else 'a leaf'}; expected {'a leaf' if path not in stored else 'none'} there."
             raise ValueError(msg)
         got, expected = ((jnp.shape(leaf), getattr(leaf, "dtype", type(leaf).__name__)) for leaf in (stored[path], wanted[path]))
         if shapes and got != expected:

@@ -140,7 +140,7 @@ def little_endian(array: np.ndarray) -> memoryview:
     """The bytes of an array in the order of rows."""
     array = np.ascontiguousarray(array)
     array = array.byteswap() if sys.byteorder == "big" else array
-    return memoryview(array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _checked(entry: Any, offset: int) -> int:
@@ -162,8 +162,8 @@ def _checked(entry: Any, offset: int) -> int:
 
 def _leaf(entry: dict[str, Any], file: Any) -> Leaf:
     array = np.empty(entry["shape"], DTYPES[entry["dtype"]])
-    block = array.reshape(-1).view(np.uint8)
-    if file.readinto(memoryview(block)) != entry["bytes"] or digest(memoryview(block)) != entry["sha256"]:
+    block = array.reshape(-1).view(np.uint8).data
+    if file.readinto(block) != entry["bytes"] or digest(block) != entry["sha256"]:
         damaged("leaves.bin", entry["path"], "its bytes do not have the SHA-256 in the index")
     if sys.byteorder == "big":
         array = array.byteswap()

@@ -1,0 +1,71 @@
+"""Particles over several devices: the mesh they lie on, and the ring that their blocks go round.
+
+Inside a compiled program an array does not tell where it lies. So whoever is handed particles makes their mesh the one of the context
+(`over`), and whoever sums over all pairs asks for it (`ambient`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from eqdyn._types import Tree
+
+AXIS = "particles"
+SPLIT, WHOLE = PartitionSpec(AXIS), PartitionSpec()
+
+
+def ambient(num: int) -> Any:
+    """The mesh of the context, if `num` particles lie on it in blocks of one size, on more than one device; else None."""
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = mesh.shape.get(AXIS, 1)
+    return mesh if devices > 1 and num % devices == 0 and AXIS not in mesh.manual_axes else None
+
+
+def of(tree: Tree) -> Any:
+    """The mesh over which a leaf of the tree is split, or None."""
+    for leaf in jax.tree.leaves(tree):
+        where = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
+        if isinstance(where, jax.sharding.NamedSharding) and AXIS in where.spec and where.mesh.shape[AXIS] > 1:
+            return where.mesh
+    return None
+
+
+def over(tree: Tree) -> contextlib.AbstractContextManager:
+    """Makes the mesh that a tree is split over that of the context."""
+    mesh = of(tree)
+    if mesh is None or AXIS in jax.sharding.get_abstract_mesh().shape:
+        return contextlib.nullcontext()
+    try:
+        return jax.set_mesh(mesh)
+    except ValueError:  # inside a program that is being traced, which met these particles as a constant
+        return contextlib.nullcontext()
+
+
+def by_blocks(local: Callable, mesh: Any, split: Tree, whole: Tree, out: PartitionSpec) -> Tree:
+    """`local(split, whole)` on each device, with its own rows of `split`; inside, the axis has the name `AXIS`."""
+    return jax.shard_map(local, mesh=mesh, in_specs=(SPLIT, WHOLE), out_specs=out, check_vma=False)(split, whole)
+
+
+def ring(visit: Callable[[Tree, Tree, jax.Array], Tree], carry: Tree, block: Tree, mesh: Any, stages: int | None = None) -> Tree:
+    """`carry = visit(carry, visitor, stage)` as the blocks go round: at stage s a device sees the block of the device s places before it,
+    at stage 0 its own. `stages`: how many, by default all. Holds two blocks at a time.
+    """
+    num = mesh.shape[AXIS]
+    onwards = [(device, (device + 1) % num) for device in range(num)]
+
+    def turn(stage: jax.Array, both: tuple[Tree, Tree]) -> tuple[Tree, Tree]:
+        carry, visitor = both
+        return visit(carry, visitor, stage), jax.tree.map(lambda leaf: jax.lax.ppermute(leaf, AXIS, onwards), visitor)
+
+    return jax.lax.fori_loop(0, num if stages is None else stages, turn, (carry, block))[0]
+
+
+def place() -> jax.Array:
+    """Which block this device holds."""
+    return jax.lax.axis_index(AXIS).astype(jnp.int32)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from eqdyn._types import Tree
@@ -45,6 +46,24 @@ def over(tree: Tree) -> contextlib.AbstractContextManager:
         return jax.set_mesh(mesh)
     except ValueError:  # inside a program that is being traced, which met these particles as a constant
         return contextlib.nullcontext()
+
+
+def settled(tree: Tree) -> Tree:
+    """All arrays on the mesh that some are split over, the others whole on each device: as they come out of a program, which then need
+    not be traced again for its second call.
+    """
+    mesh = of(tree)
+    if mesh is None:
+        return tree
+    everywhere = jax.sharding.NamedSharding(mesh, WHOLE)
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf.sharding, jax.sharding.NamedSharding) else jax.device_put(leaf, everywhere), tree)
+
+
+def on_host(leaf: Any) -> np.ndarray:
+    """An array as a whole in the memory of this host; of one over several hosts, every process must ask."""
+    if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        leaf = jax.device_put(leaf, jax.sharding.NamedSharding(leaf.sharding.mesh, WHOLE))  # type: ignore[attr-defined]
+    return np.asarray(leaf)
 
 
 def by_blocks(local: Callable, mesh: Any, split: Tree, whole: Tree, out: PartitionSpec) -> Tree:

@@ -18,32 +18,34 @@ from eqdyn._types import Points
 
 
 class _Block(NamedTuple):
-    """The rows of one device, filled up to whole tiles. `index`: which particle a row is, -1 for what fills up."""
+    """The rows of one device, filled up to whole tiles. `who`: which particle a row is, -1 for what fills up."""
 
     x: Points
     w: Points
     size: jax.Array
     grams: Grams | None
-    index: jax.Array
+    who: jax.Array
 
 
 def extremes(asked: Asked, x: Points, w: Points, mesh: Any) -> tuple[Extremes, Cloud]:
     """The extreme values over all pairs, and the units they are in. Memory of a device: its rows, a visitor's, and a tile."""
     n, num = x.shape[0], mesh.shape[_mesh.AXIS]
     at, of_x, of_u = _differences.cloud(asked, x, w)
-    grams, form, sized = None, None, ()
+    grams: Any = None
+    form: Any = None
+    sized: tuple[bool, ...] = ()
     if _screen.pays(x):
         grams, balance = _screen.grams_of(of_x, of_u, 0, 1.0)
         form = _screen.form_of(asked, at, balance)
         form, sized = form._replace(sized=()), form.sized  # known before it runs
     count = -(-(n // num) // _screen.BLOCK)
     tile = -(-(n // num) // count)
-    units = at._replace(x=None, w=None, size=None)
+    units = at._replace(x=None, w=None, size=None)  # type: ignore[arg-type]
 
     def local(block: _Block, whole: tuple) -> Extremes:
         units, form = whole
         own = jax.tree.map(lambda leaf: _filled(leaf, tile * count - n // num), block)
-        own = own._replace(index=jnp.where(jnp.arange(tile * count) < n // num, own.index, -1))
+        own = own._replace(who=jnp.where(jnp.arange(tile * count) < n // num, own.who, -1))
         here, half = _mesh.place(), count // 2
 
         def visit(found: Found, visitor: _Block, stage: jax.Array) -> Found:
@@ -59,15 +61,15 @@ def extremes(asked: Asked, x: Points, w: Points, mesh: Any) -> tuple[Extremes, C
                 shared = jnp.where(first_half, cross, jnp.stack([t % count, count + half + t // count]))
                 pair = jnp.where(stage == 0, _triangle(t, count), jnp.where(last, shared, cross)) * tile
                 if form is None:
-                    return found._replace(best=_differences.of_tile(asked, cloud, both.index >= 0, tile, found.best, pair))
-                return _screen.of_tile(asked, cloud, both.grams, both.index >= 0, form._replace(sized=sized), tile, found, pair)
+                    return found._replace(best=_differences.of_tile(asked, cloud, both.who >= 0, tile, found.best, pair))
+                return _screen.of_tile(asked, cloud, both.grams, both.who >= 0, form._replace(sized=sized), tile, found, pair)
 
             tiles = jnp.where(stage == 0, count * (count + 1) // 2, jnp.where(last, jnp.where(first_half, half, count - half), count) * count)
             found = jax.lax.fori_loop(0, tiles, one, found)
             best = found.best
 
             def named(new: jax.Array, old: jax.Array) -> jax.Array:
-                return jnp.where(new >= 0, both.index[new], old)
+                return jnp.where(new >= 0, both.who[new], old)
 
             best = best._replace(at=named(best.at, before.at), torn_at=named(best.torn_at, before.torn_at))
             return Found(best, jax.lax.pmax(found.least, _mesh.AXIS))  # what one has seen all need not look for

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn import _checks
+from eqdyn import _checks, _mesh
 from eqdyn._chunk import Program, host_frame, run_chunk
 from eqdyn._run import History, Interrupted, Run, finished
 from eqdyn._start import begun, checked_observers, continued, prepared, started
@@ -45,7 +45,8 @@ def simulate(
 
     Args:
         rule: the update rule.
-        x0: configuration `(n, d)`, a `Weighted`, or a tree of parameters; or a `Run`, to go on from it.
+        x0: configuration `(n, d)`, a `Weighted`, or a tree of parameters; or a `Run`, to go on from it. Particles that
+            `parallel.shard` has put on several devices stay there.
         eta: step size > 0: a number, `(lanes,)` of them, or an optax schedule of the absolute step (evaluated on the host).
         num_steps: steps to take, >= 0.
         data: None; a tree that every step sees; or `Batches`.
@@ -110,6 +111,7 @@ def simulate(
     _checks.hashable(program, "rule")
 
     carry, host_carry, most = prepared(carry, before, program, observers, example, key, capacity, step)
+    carry = _mesh.settled(carry)
     host = {name: one for name, one in observers.items() if one.on_host}
     last = step + num_steps
     etas = _eta_table(eta, schedule, dtype)
@@ -119,6 +121,7 @@ def simulate(
         return finished(carry, host_carry, history, observers, step, key, lanes)
 
     with (
+        _mesh.over(carry.x),
         _interruptible() as interrupted,
         contextlib.closing(History(before, observers, interrupted)) as history,
         _bar(progress, step, last) as report,

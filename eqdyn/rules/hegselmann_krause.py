@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from eqdyn import _checks
 from eqdyn._types import Points, Tree
 from eqdyn._value import bind
-from eqdyn.field import Field, from_field, map_rows
+from eqdyn.field import Field, from_field, over_pairs
 from eqdyn.rule import Rule, points_of, velocity, weight_of
 from eqdyn.rules._pairs import drift, squared_distances
 
@@ -47,12 +48,12 @@ def _at(radius: float, y: Points, x: Tree, data: Tree) -> Points:
     points, weight = points_of(x), weight_of(x)
     reach2 = jnp.square(jnp.asarray(radius, points.dtype))
 
-    def rows(tile: Points) -> Points:
+    def part(tile: Points, points: Points, weight: jax.Array) -> tuple[Points, jax.Array]:
         near = jnp.where(squared_distances(tile, points) <= reach2, weight[None], 0)
-        total = jnp.sum(near, axis=1, keepdims=True)
-        return drift(near, tile, points) / jnp.where(total > 0, total, 1)
+        return drift(near, tile, points), jnp.sum(near, axis=1, keepdims=True)
 
-    return map_rows(rows, y, row_bytes=4 * points.shape[0] * points.dtype.itemsize)
+    moved, total = over_pairs(part, y, points, weight, pair_bytes=4 * points.dtype.itemsize)
+    return moved / jnp.where(total > 0, total, 1)
 
 
 def _force(radius: float, x: Tree, data: Tree) -> tuple[Tree, None]:

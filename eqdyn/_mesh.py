@@ -32,7 +32,7 @@ def of(tree: Tree) -> Any:
     """The mesh over which a leaf of the tree is split, or None."""
     for leaf in jax.tree.leaves(tree):
         where = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
-        if isinstance(where, jax.sharding.NamedSharding) and AXIS in where.spec and where.mesh.shape[AXIS] > 1:
+        if isinstance(where, jax.sharding.NamedSharding) and AXIS in where.spec:
             return where.mesh
     return None
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from eqdyn import _mesh
 from eqdyn._types import Points, Tree
 
-WIDE, WIDTH, CACHE = 2**14, 1024, 2**22  # more particles than WIDE are summed in parts of at most WIDTH, whose tiles stay in the cache
+WIDE, WIDTH, CACHE = 2**12, 1024, 2**22  # more particles than WIDE are summed in parts of at most WIDTH, whose tiles stay in the cache
 
 
 def map_rows(rows: Callable[[Points], Tree], y: Points, *, row_bytes: float, budget: float) -> Tree:

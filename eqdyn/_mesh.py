@@ -29,16 +29,16 @@ def ambient(num: int) -> Any:
 
 
 def of(tree: Tree) -> Any:
-    """The mesh over which a leaf of the tree is split, or None."""
+    """The mesh that a leaf of the tree lies on, or None: one with an axis of particles."""
     for leaf in jax.tree.leaves(tree):
         where = None if isinstance(leaf, jax.core.Tracer) else getattr(leaf, "sharding", None)
-        if isinstance(where, jax.sharding.NamedSharding) and AXIS in where.spec:
+        if isinstance(where, jax.sharding.NamedSharding) and AXIS in where.mesh.shape:
             return where.mesh
     return None
 
 
 def over(tree: Tree) -> contextlib.AbstractContextManager:
-    """Makes the mesh that a tree is split over that of the context."""
+    """Makes the mesh that a tree lies on that of the context."""
     mesh = of(tree)
     if mesh is None or AXIS in jax.sharding.get_abstract_mesh().shape:
         return contextlib.nullcontext()
@@ -49,7 +49,7 @@ def over(tree: Tree) -> contextlib.AbstractContextManager:
 
 
 def settled(tree: Tree) -> Tree:
-    """All arrays on the mesh that some are split over, the others whole on each device: as they come out of a program, which then need
+    """All arrays on the mesh that some lie on, the others whole on each device: as they come out of a program, which then need
     not be traced again for its second call.
     """
     mesh = of(tree)

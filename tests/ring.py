@@ -1,14 +1,15 @@
 """What `test_ring` compares, from a process of its own: on 1, 2 and 4 devices of one process, or on those of two.
 
-    python3 tests/ring.py OUT.npz                          four devices; also a ring that forgets the last block
-    python3 tests/ring.py OUT.npz ADDRESS PROCESS          one of two processes with two devices each
+python3 tests/ring.py OUT.npz                          four devices; also a ring that forgets the last block
+python3 tests/ring.py OUT.npz ADDRESS PROCESS          one of two processes with two devices each
 """
 
 import os
 import sys
 
-PROCESSES = 2 if len(sys.argv) > 2 else 1
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={4 // PROCESSES}"
+PROCESSES = 2 if __name__ == "__main__" and len(sys.argv) > 2 else 1
+if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={4 // PROCESSES}"
 
 import jax  # noqa: E402 - the flags come first
 import jax.numpy as jnp  # noqa: E402
@@ -33,6 +34,7 @@ RULES = {
     "self_attention": eq.rules.self_attention(beta=0.5),
     "stein": eq.rules.stein(lambda row: jnp.sum(row**4) / 4),
 }
+FEW = {name: RULES[name] for name in ("consensus", "hegselmann_krause")}
 MEAN_FIELD = ("consensus", "adam")
 
 
@@ -53,7 +55,7 @@ def moved(rule, x):
     return program(x), program.as_text()
 
 
-def measured(num, rules=RULES, *, all_of_it=True):
+def measured(num, rules=RULES, *, only=("stretch", "screened", "certificate", "run")):
     mesh = eq.parallel.mesh(num)
     found = {}
 
@@ -69,12 +71,15 @@ def measured(num, rules=RULES, *, all_of_it=True):
         put(f"u/{name}", value.x)
         for word in ("all-gather", "all-reduce", "collective-permute"):
             found[f"text/{name}/{word}"] = np.asarray(word in text)
-    if not all_of_it:
+    if "stretch" in only:
+        put("pairs/stretch", eq.measure.stretch(x, x + 0.1 * u)._asdict())
+    if "screened" in only:
+        put("pairs/screened", eq.measure.pair_constants(*eq.parallel.shard((start(**SCREENED), velocity(start(**SCREENED))), mesh))._asdict())
+    if "certificate" in only:
+        certificate = eq.certify(x, (x + 0.1 * u).at[2].set((x + 0.1 * u)[3]))  # a merge
+        found |= {f"pairs/certificate/{name}": np.asarray(value) for name, value in vars(certificate).items()}
+    if "run" not in only:
         return found
-    put("pairs/stretch", eq.measure.stretch(x, x + 0.1 * u)._asdict())
-    put("pairs/screened", eq.measure.pair_constants(*eq.parallel.shard((start(**SCREENED), velocity(start(**SCREENED))), mesh))._asdict())
-    certificate = eq.certify(x, (x + 0.1 * u).at[2].set((x + 0.1 * u)[3]))  # a merge
-    found |= {f"pairs/certificate/{name}": np.asarray(value) for name, value in vars(certificate).items()}
     before = eq.compile_count()
     rule, observers = eq.rules.hegselmann_krause(radius=2.0), {"pairs": eq.observe.pair_constants()}
     x = eq.parallel.shard(velocity(jnp.arange(96, dtype=jnp.float32).reshape(48, 2)), mesh)
@@ -93,11 +98,21 @@ if __name__ == "__main__":
     if PROCESSES == 2:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[3]))
-        results = {4: measured(4)}
+        results = {4: measured(4, FEW, only=("certificate", "run"))}
     else:
-        results = {1: measured(1), 2: measured(2, {name: RULES[name] for name in ("consensus", "hegselmann_krause")}, all_of_it=False), 4: measured(4)}
+        refused = []
+        for wrong, num in ((jnp.ones((6, 2)), 4), (jnp.ones((7, 2)), 4), (eq.Weighted(jnp.ones((8, 2)), jnp.ones(6)), 2)):
+            try:
+                eq.parallel.shard(wrong, eq.parallel.mesh(num))
+            except ValueError as error:
+                refused.append(str(error))
+        results = {
+            1: measured(1),
+            2: measured(2, FEW, only=()),
+            4: measured(4),
+        }
         ring, _mesh.ring = _mesh.ring, forgetful
         jax.clear_caches()
-        results["forgetful"] = measured(4, {"hegselmann_krause": RULES["hegselmann_krause"]}, all_of_it=False)
+        results["forgetful"] = measured(4, {"hegselmann_krause": RULES["hegselmann_krause"]}, only=()) | {"refused": np.asarray(refused)}
     if jax.process_index() == 0:
         np.savez(sys.argv[1], **{f"{num}/{name}": value for num, found in results.items() for name, value in found.items()})

@@ -69,7 +69,8 @@ def shard(x: Tree, mesh: jax.sharding.Mesh) -> Tree:
         The same tree; the shards of an array are `(n / devices, ...)`.
 
     Raises:
-        ValueError: n is no multiple of the number of devices, two arrays differ in n, or the mesh has no axis "particles".
+        ValueError: n is no multiple of the number of devices, two arrays differ in n, or the mesh has no axis "particles", or one of the
+            type Explicit.
 
     Example:
         >>> import jax.numpy as jnp, eqdyn as eq
@@ -83,6 +84,9 @@ def shard(x: Tree, mesh: jax.sharding.Mesh) -> Tree:
     if not isinstance(mesh, jax.sharding.Mesh) or _mesh.AXIS not in mesh.axis_names:
         got = f"axes {mesh.axis_names}" if isinstance(mesh, jax.sharding.Mesh) else type(mesh).__name__
         msg = f"mesh: got {got}; expected a mesh with an axis {_mesh.AXIS!r}; write eq.parallel.mesh()."
+        raise ValueError(msg)
+    if dict(zip(mesh.axis_names, mesh.axis_types, strict=True))[_mesh.AXIS] != jax.sharding.AxisType.Auto:
+        msg = f"mesh: got an axis of type {mesh.axis_types[0]}; expected Auto, for rules in plain jnp; write eq.parallel.mesh()."
         raise ValueError(msg)
     devices = mesh.shape[_mesh.AXIS]
     rows = {np.shape(leaf)[0] for leaf in jax.tree.leaves(x) if np.ndim(leaf)}

@@ -13,7 +13,9 @@ import pytest
 from ring import MEAN_FIELD, PLAIN, RULES, SCREENED
 
 import eqdyn as eq
+from eqdyn import _tiles
 
+EXPLICIT = jax.sharding.AxisType.Explicit
 EPS = float(np.finfo(np.float32).eps)
 SCRIPT = Path(__file__).parent / "ring.py"
 
@@ -123,6 +125,7 @@ WRONG = {
     "too many": (lambda: eq.parallel.mesh(10**6), "expected at most .* write XLA_FLAGS"),
     "half a device": (lambda: eq.parallel.mesh(1.5), "num_devices: got 1.5"),
     "no mesh": (lambda: eq.parallel.shard(jnp.ones((4, 2)), 4), "mesh: got int"),
+    "explicit": (lambda: eq.parallel.shard(jnp.ones((4, 2)), jax.make_mesh((1,), ("particles",), axis_types=(EXPLICIT,))), "expected Auto"),
     "another axis": (lambda: eq.parallel.shard(jnp.ones((4, 2)), jax.make_mesh((1,), ("data",))), r"mesh: got axes \('data',\)"),
 }
 
@@ -140,3 +143,19 @@ def test_one_device_is_a_mesh_too():
     np.testing.assert_array_equal(eq.parallel.gather(tree)["m"], x)
     assert int(tree["t"]) == 3
     assert eq.measure.pair_constants(tree["m"], -tree["m"]).k_pair == 1
+
+
+@pytest.mark.parametrize("radius", [0.5, 3.0])  # reaches that are short and long beside the cloud
+@pytest.mark.parametrize("name", ["hegselmann_krause", "self_attention", "stein", "attraction_repulsion"])
+def test_many_particles_are_summed_in_parts(name, radius, monkeypatch):
+    x = jax.random.normal(jax.random.key(0), (48, 3), jnp.float32)
+    x = x.at[47].set(x[0])
+    rule = eq.rules.hegselmann_krause(radius=radius) if name == "hegselmann_krause" else RULES[name]
+    whole = rule.update(x, ()).u
+    monkeypatch.setattr(_tiles, "WIDE", 16)
+    monkeypatch.setattr(_tiles, "WIDTH", 8)
+    monkeypatch.setattr(_tiles, "CACHE", 4000)  # of rows, too
+    monkeypatch.setattr(sys.modules["eqdyn.rules.hegselmann_krause"], "_MANY", 16)
+    parts = jax.jit(lambda x: rule.update(x, ()).u)(x)
+    assert jnp.max(jnp.abs(parts - whole)) <= 16 * EPS * jnp.max(jnp.abs(x)) * (1 + jnp.max(jnp.abs(whole)))
+    np.testing.assert_array_equal(parts[47], parts[0])

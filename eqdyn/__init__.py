@@ -4,7 +4,24 @@ Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a
 says whether it is exact, a bound or an estimate.
 """
 
-from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, store, topology, transverse
+from eqdyn import (
+    data,
+    field,
+    geometry,
+    groups,
+    laws,
+    linalg,
+    measure,
+    networks,
+    observe,
+    observer,
+    parallel,
+    rules,
+    shapes,
+    store,
+    topology,
+    transverse,
+)
 from eqdyn._certify import Certificate, certify
 from eqdyn._check import assert_lawful, check
 from eqdyn._chunk import compile_count
@@ -71,6 +88,7 @@ __all__ = [
     "networks",
     "observe",
     "observer",
+    "parallel",
     "rules",
     "shapes",
     "simulate",

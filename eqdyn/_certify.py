@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn import _checks, geometry, groups
+from eqdyn import _checks, _mesh, geometry, groups
 from eqdyn._types import Tree
 from eqdyn.measure.coincidence import count_merges
 
@@ -94,7 +94,7 @@ def certify(x: Any, x_next: Any, *, group: Any = None) -> Any:
     References:
         Derived; Yang et al., arXiv:2510.02670, lemma 4 and theorem 1 (what a bijection of finitely many particles means).
     """
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):  # noqa: FBT003
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]), _mesh.over(x):  # noqa: FBT003
         before, after = _checks.configuration(_arrays(x)), _checks.configuration(_arrays(x_next), "x_next")
         same: tuple[Any, Any] = jax.tree.structure(before), jax.tree.structure(after)
         if same[0] != same[1]:
@@ -131,16 +131,16 @@ def _certified(x: jax.Array, y: jax.Array, eps: float) -> Certificate:
         return Certificate(verdict, np.nan, nowhere, np.nan, nowhere, np.nan, nowhere, none, none, 0, 0)
     # squares of near pairs are numbers of float64, where `eps` stays that of the input
     x, y = x.astype(jnp.float64), y.astype(jnp.float64)
-    found = jax.tree.map(np.asarray, _moved(x, y, _FLOOR * eps))
+    found = jax.tree.map(_mesh.on_host, _moved(x, y, _FLOOR * eps))
     lost = unresolved = none
     num = split = merged = 0
     if found.num_unresolved or found.num_twins or found.num_torn:  # else all are distinct, before and after
-        before, counted = jax.tree.map(np.asarray, _merged(x, y))
+        before, counted = jax.tree.map(_mesh.on_host, _merged(x, y))
         after, split, merged = counted.partner, int(counted.split), int(counted.merged)
         met = np.nonzero(before != before[after])[0]  # at one place with a particle of another place before
         first = met[np.sort(np.unique(np.stack([before, after], axis=1)[met], axis=0, return_index=True)[1])]  # of twins that go together
         lost = np.stack([first, after[first]], axis=1)
-        unresolved, num = _unresolved(np.asarray(x, np.float64), np.asarray(y, np.float64), _FLOOR * eps)
+        unresolved, num = _unresolved(_mesh.on_host(x), _mesh.on_host(y), _FLOOR * eps)
     torn = bool(found.num_torn)
     return Certificate(
         "merged" if merged else "unresolved" if num else "injective",

@@ -45,10 +45,15 @@ def floating(leaf: Any, name: str) -> jax.Array:
     return jnp.asarray(leaf, dtype=leaf.dtype)  # a dtype that is named is not weak: it would change in the first step
 
 
+def _seen(leaf: Any) -> Any:
+    """An array as NumPy, which compiles nothing, where it is all here; one over several hosts as it is: they look at it together."""
+    return np.asarray(leaf) if getattr(leaf, "is_fully_addressable", True) else leaf
+
+
 def finite(tree: Tree, name: str) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if concrete(leaf) and jnp.issubdtype(leaf.dtype, jnp.floating):
-            bad = int(np.sum(~np.isfinite(np.asarray(leaf))))
+            bad = int((~(abs(_seen(leaf)) < math.inf)).sum())
             if bad:
                 where = f" in {path_name(path)}" if path else ""
                 msg = f"{name}: got {bad} values that are not finite{where}; expected finite numbers; look at np.isfinite({name})."
@@ -95,7 +100,7 @@ def configuration(x: Any, name: str = "x") -> Tree:
         if x.weight.shape != x.x.shape[:1]:
             msg = f"{name}.weight: got shape {x.weight.shape}; expected {x.x.shape[:1]}, one weight a particle."
             raise ValueError(msg)
-        if concrete(x.weight) and not bool(np.all(np.asarray(x.weight) > 0)):
+        if concrete(x.weight) and not bool((_seen(x.weight) > 0).all()):
             msg = f"{name}.weight: got a weight that is not positive; expected weights > 0; massless particles are tracers."
             raise ValueError(msg)
         return x

@@ -225,6 +225,32 @@ def of_rows(n: int, table: Callable[[jax.Array], tuple[jax.Array, tuple[jax.Arra
     return Extremes(value, where, twins, torn, jnp.stack([ends[-1], jnp.argmax(flags[1][-1])]).astype(jnp.int32), unresolved)
 
 
+def of_tile(asked: Asked, at: Cloud, there: jax.Array, height: int, best: Extremes, first: jax.Array) -> Extremes:
+    """`best`, with the pairs of rows `first[0] ...` and rows `first[1] ...` put to it; `there`: which rows are particles."""
+    i, j = (f + jnp.arange(height, dtype=jnp.int32) for f in first)
+    found, flags = values(asked, at, *tile(asked, at, i, j), at.size[i][:, None] + at.size[j][None])
+    live = (i[:, None] < j[None]) & there[i][:, None] & there[j][None]
+    one, other = (jnp.broadcast_to(index, live.shape).ravel() for index in (i[:, None], j[None]))
+    return merged(best, found.reshape(len(found), -1), tuple(flag.ravel() for flag in flags), one, other, live.ravel())
+
+
+def merged(best: Extremes, found: jax.Array, flags: tuple[jax.Array, ...], i: jax.Array, j: jax.Array, live: jax.Array) -> Extremes:
+    """`best`, with the pairs `(i[m], j[m])`, where live, put to it."""
+    found = jnp.where(live, found, -jnp.inf)
+    top, value = jnp.argmax(found, axis=1), jnp.max(found, axis=1)
+    at = jnp.where((value > best.value)[:, None], jnp.stack([i[top], j[top]], axis=1), best.at)
+    twins, torn, unresolved = (flag & live for flag in flags)
+    tear = jnp.argmax(torn)
+    return Extremes(
+        jnp.maximum(value, best.value),
+        at,
+        added(best.twins, jnp.sum(twins, dtype=jnp.int32)),
+        added(best.torn, jnp.sum(torn, dtype=jnp.int32)),
+        jnp.where(torn[tear], jnp.stack([i[tear], j[tear]]), best.torn_at),
+        added(best.unresolved, jnp.sum(unresolved, dtype=jnp.int32)),
+    )
+
+
 def total(counts: jax.Array) -> jax.Array:
     """The sum of counts below `MOST / 2`, which stops there where it would be more."""
     return jnp.where(jnp.sum(counts.astype(jnp.float32)) < 0.999 * MOST, jnp.sum(counts, dtype=jnp.int32), MOST)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eqdyn import _mesh
 from eqdyn._chunk import Carry
 from eqdyn._types import STATUS_NAMES, Key, Tree
 from eqdyn.observer import Observer, Series, is_series
@@ -228,7 +229,7 @@ class History:
             if count:
                 cut = (slice(None), slice(count)) if laned else (slice(count),)
                 steps = np.asarray(node.steps)[(0, slice(count)) if laned else cut]
-                values = jax.tree.map(lambda leaf: np.asarray(leaf)[cut], node.values)
+                values = jax.tree.map(lambda leaf: _mesh.on_host(leaf)[cut], node.values)
                 place = jax.tree_util.keystr(path)
                 self.parts.setdefault(place, []).append((steps, self._sent_off(place, values)))
             return Series(node.steps, node.values, jnp.zeros_like(node.count))
@@ -253,7 +254,7 @@ class History:
         if not is_series(node) or isinstance(node.steps, np.ndarray):
             return node
         axis, place = 1 if laned else 0, jax.tree_util.keystr(path)
-        none = jax.tree.map(lambda leaf: np.asarray(leaf)[(slice(None),) * axis + (slice(0),)], node.values)
+        none = jax.tree.map(lambda leaf: _mesh.on_host(leaf)[(slice(None),) * axis + (slice(0),)], node.values)
         leaving = self._leaving_of(place)
         none = none if leaving is None else leaving(none)
         parts = [(steps, self._arrived(steps, values, none, axis)) for steps, values in self.parts.get(place, [])]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn._differences import Asked, Centred, Cloud, Extremes, added, cloud, power_of_two, terms, tile, values
+from eqdyn._differences import Asked, Centred, Cloud, Extremes, cloud, merged, power_of_two, terms, tile, values
 from eqdyn._types import Points, Scalar
 
 BLOCK = 256  # rows; a block of pairs is BLOCK by BLOCK
@@ -34,7 +34,7 @@ def pays(x: Points) -> bool:
     return d >= LEAST_DIM and n * n * d >= LEAST_WORK and d * float(jnp.finfo(x.dtype).eps) < 0.01
 
 
-class _Grams(NamedTuple):
+class Grams(NamedTuple):
     """Of X, U and V about their means: rows filled up to whole blocks, as pieces of at most PART coordinates; squared norms; errors:
     `error[i] + error[j]` bounds what rounding does to `norm[i] + norm[j] - 2 <row i, row j>` as the square of the exact difference.
     """
@@ -44,7 +44,7 @@ class _Grams(NamedTuple):
     errors: tuple[jax.Array, ...]
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """Each quantity as a ratio of the three squares, `(k, 3)` coefficients over `|dx|^2` or, where `sized`, over
     `(|y_i| + |y_j|)^2`; a decided value v is `v * scale + shift` of that ratio.
     """
@@ -55,7 +55,7 @@ class _Form(NamedTuple):
     shift: jax.Array
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """What is known so far. `least`: of each ratio what some pair attains for certain."""
 
     best: Extremes
@@ -77,20 +77,24 @@ def screen(asked: Asked, x: Points, w: Points, *, block: int = BLOCK, slack: flo
 
 
 def _screen(asked: Asked, x: Points, w: Points, pairs: jax.Array, block: int, slack: float) -> tuple[Extremes, Cloud]:
-    n, k = x.shape[0], len(asked.quantities)
+    n = x.shape[0]
     at, of_x, of_u = cloud(asked, x, w)
-    grams, balance = _grams(of_x, of_u, -n % block, slack)
-    form = _form(asked, at, balance)
-    nothing, zero = jnp.full((k,), -jnp.inf, x.dtype), jnp.zeros((), jnp.int32)
-    start = _Found(Extremes(nothing, jnp.zeros((k, 2), jnp.int32), zero, zero, jnp.zeros((2,), jnp.int32), zero), nothing)
+    grams, balance = grams_of(of_x, of_u, -n % block, slack)
+    form, there = form_of(asked, at, balance), jnp.arange(n + -n % block) < n
 
-    def one(found: _Found, pair: jax.Array) -> tuple[_Found, None]:
-        return _block(asked, at, grams, form, block, found, pair * block), None
+    def one(found: Found, pair: jax.Array) -> tuple[Found, None]:
+        return of_tile(asked, at, grams, there, form, block, found, pair * block), None
 
-    return jax.lax.scan(one, start, pairs)[0].best, at
+    return jax.lax.scan(one, nothing(len(asked.quantities), x.dtype), pairs)[0].best, at
 
 
-def _grams(of_x: Centred, of_u: Centred, missing: int, slack: float) -> tuple[_Grams, Scalar]:
+def nothing(num: int, dtype: Any) -> Found:
+    """Of so many quantities, before any pair was seen."""
+    none, zero = jnp.full((num,), -jnp.inf, dtype), jnp.zeros((), jnp.int32)
+    return Found(Extremes(none, jnp.zeros((num, 2), jnp.int32), zero, zero, jnp.zeros((2,), jnp.int32), zero), none)
+
+
+def grams_of(of_x: Centred, of_u: Centred, missing: int, slack: float) -> tuple[Grams, Scalar]:
     """A product of length d is off by at most `d eps/2` of the norms in any order of summation, to first order; so pieces are short.
     40 more for the norms' sums, what is made of them, and the rounding of the centred rows; 2% for what is not first order.
     V = X + c U, with c (given back) so that both are of one length.
@@ -119,10 +123,10 @@ def _grams(of_x: Centred, of_u: Centred, missing: int, slack: float) -> tuple[_G
     inexact = (x2 > 0, moving, (x2 > 0) | moving)  # rows of zeros are exact
     parts = zip(norms, extra, inexact, strict=True)
     errors = tuple(slack * jnp.where(some, own * norm + more + flushed, 0) for norm, more, some in parts)
-    return _Grams(rows, norms, errors), balance
+    return Grams(rows, norms, errors), balance
 
 
-def _form(asked: Asked, at: Cloud, balance: Scalar) -> _Form:
+def form_of(asked: Asked, at: Cloud, balance: Scalar) -> Form:
     """With `|dv|^2 = |dx|^2 + 2 c <du, dx> + c^2 |du|^2`; of a step, in units of the larger of x and u, `dy = p dx + r du`."""
     one = jnp.ones((), at.x.dtype)
     zero, p = 0 * one, 1 / jnp.maximum(one, at.unit_u)
@@ -139,18 +143,20 @@ def _form(asked: Asked, at: Cloud, balance: Scalar) -> _Form:
     of_x, cross, of_u, scale, shift = chosen.T
     half = cross / (2 * balance)
     coefficients = jnp.stack([of_x - half, of_u - half * balance * balance, half], axis=1)
-    return _Form(coefficients, tuple(name == "margin" for name in asked.quantities), scale, shift)
+    return Form(coefficients, tuple(name == "margin" for name in asked.quantities), scale, shift)
 
 
-def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, found: _Found, first: jax.Array) -> _Found:
-    """What the pairs of rows `first[0] ...` and rows `first[1] ...` add."""
+def of_tile(
+    asked: Asked, at: Cloud, grams: Grams, there: jax.Array, form: Form, block: int, found: Found, first: jax.Array
+) -> Found:  # fmt: skip
+    """What the pairs of rows `first[0] ...` and rows `first[1] ...` add; `there`: which rows are particles."""
     n, k = at.x.shape[0], len(asked.quantities)
     a, b = (jax.tree.map(lambda leaf, f=f: jax.lax.dynamic_slice_in_dim(leaf, f, block), grams) for f in first)
     products: list[Any] = [
         sum(jnp.matmul(p, q.T, precision=HIGHEST) for p, q in zip(*pieces, strict=True)) for pieces in zip(a.rows, b.rows, strict=True)
     ]
     i, j = (f + jnp.arange(block, dtype=jnp.int32) for f in first)
-    valid = (i[:, None] < j[None]) & (j < n)[None]
+    valid = (i[:, None] < j[None]) & there[i][:, None] & there[j][None]
     i, j = jnp.minimum(i, n - 1), jnp.minimum(j, n - 1)
     sizes: Any = jnp.square(at.size[i][:, None] + at.size[j][None]) if any(form.sized) else None
 
@@ -172,7 +178,7 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
         attained.append(jnp.max(jnp.where(apart, low / jnp.where(apart, over, 1), -jnp.inf)))
     found = found._replace(least=jnp.maximum(found.least, jnp.stack(attained)))
 
-    def again(found: _Found, done: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def again(found: Found, done: jax.Array) -> tuple[jax.Array, jax.Array]:
         score = _promise(asked, form, found, of_block, x_low <= 0, sizes, valid & ~done)
         return score, jnp.sum(score > 0, dtype=jnp.int32)
 
@@ -206,7 +212,7 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
         _, _, _, left, lists = carry
         return (left > 0) & ((lists < 2) | (left <= block * block // SHARE))
 
-    def whole(found: _Found, score: jax.Array) -> _Found:
+    def whole(found: Found, score: jax.Array) -> Found:
         of_pairs, flags = values(asked, at, *tile(asked, at, i, j), at.size[i][:, None] + at.size[j][None])
         one, other = (jnp.broadcast_to(index, score.shape).ravel() for index in (i[:, None], j[None]))
         return _merged(asked, form, found, of_pairs.reshape(k, -1), tuple(flag.ravel() for flag in flags), one, other, (score > 0).ravel())
@@ -218,7 +224,7 @@ def _block(asked: Asked, at: Cloud, grams: _Grams, form: _Form, block: int, foun
 
 
 def _promise(
-    asked: Asked, form: _Form, found: _Found, end: Callable[[jax.Array, int], jax.Array], near: jax.Array, sizes: Any, live: jax.Array
+    asked: Asked, form: Form, found: Found, end: Callable[[jax.Array, int], jax.Array], near: jax.Array, sizes: Any, live: jax.Array
 ) -> jax.Array:
     """Positive for pairs that may be better than what is attained, more where they promise more; and for pairs that may coincide."""
     info = jnp.finfo(form.scale.dtype)
@@ -250,24 +256,9 @@ def _decided(asked: Asked, at: Cloud, i: jax.Array, j: jax.Array) -> tuple[jax.A
 
 
 def _merged(
-    asked: Asked, form: _Form, found: _Found, of_pairs: jax.Array, flags: tuple[jax.Array, ...], i: jax.Array, j: jax.Array, live: jax.Array
-) -> _Found:
+    asked: Asked, form: Form, found: Found, of_pairs: jax.Array, flags: tuple[jax.Array, ...], i: jax.Array, j: jax.Array, live: jax.Array
+) -> Found:
     """What is known with the decided pairs `(i[m], j[m])`, where live, put to it."""
-    best = found.best
-    of_pairs = jnp.where(live, of_pairs, -jnp.inf)
-    top = jnp.argmax(of_pairs, axis=1)
-    value = jnp.max(of_pairs, axis=1)
-    better = value > best.value
-    at = jnp.where(better[:, None], jnp.stack([i[top], j[top]], axis=1), best.at)
-    twins, torn, unresolved = (flag & live for flag in flags)
-    tear = jnp.argmax(torn)
-    best = Extremes(
-        jnp.maximum(value, best.value),
-        at,
-        added(best.twins, jnp.sum(twins, dtype=jnp.int32)),
-        added(best.torn, jnp.sum(torn, dtype=jnp.int32)),
-        jnp.where(torn[tear], jnp.stack([i[tear], j[tear]]), best.torn_at),
-        added(best.unresolved, jnp.sum(unresolved, dtype=jnp.int32)),
-    )
+    best = merged(found.best, of_pairs, flags, i, j, live)
     known = jnp.where(jnp.isneginf(best.value), -jnp.inf, best.value * form.scale + form.shift)
-    return _Found(best, jnp.maximum(found.least, known))
+    return Found(best, jnp.maximum(found.least, known))

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eqdyn import _checks
+from eqdyn import _checks, _mesh
 from eqdyn._chunk import Carry, Program, host_frame, run_chunk
 from eqdyn._legs import Leg, last_leg, legs_of
 from eqdyn._run import History, Interrupted, Run, finished
@@ -46,7 +46,8 @@ def simulate(
 
     Args:
         rule: the update rule.
-        x0: configuration `(n, d)`, a `Weighted`, or a tree of parameters; or a `Run`, to go on from it.
+        x0: configuration `(n, d)`, a `Weighted`, or a tree of parameters; or a `Run`, to go on from it. Particles that
+            `parallel.shard` has put on several devices stay there.
         eta: step size > 0: a number, `(lanes,)` of them, or an optax schedule of the absolute step (evaluated on the host).
         num_steps: steps to take, >= 0.
         data: None; a tree that every step sees; or `Batches`.
@@ -89,6 +90,7 @@ def simulate(
         return finished(carry, host_carry, history, observers, step, key, lanes, ready.legs)
 
     with (
+        _mesh.over(carry.x),
         _interruptible() as interrupted,
         contextlib.closing(History(ready.before, observers, interrupted)) as history,
         _bar(progress, step, last) as report,
@@ -176,6 +178,7 @@ def _ready(
     _checks.hashable(program, "rule")
 
     carry, host_carry, most = prepared(carry, before, program, observers, example, key, capacity, step)
+    carry = _mesh.settled(carry)
     etas = _eta_table(eta, schedule, dtype)
     return _Ready(program, carry, host_carry, observers, most, capacity, before, step, num_steps, batches, array, etas, key, lanes, legs)
 

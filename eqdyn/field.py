@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from eqdyn import _tiles
 from eqdyn._types import Key, Points, Tree
 from eqdyn._value import arity, bind
 from eqdyn.rule import Rule, Update, no_state, points_of, velocity, weight_of
@@ -232,11 +233,11 @@ def pair_kernel(kernel: Callable, *, normalize: bool = False) -> Field:
 def _pair_at(kernel: Callable, normalize: bool, y: Points, x: Tree, data: Tree) -> Points:
     points, weight = points_of(x), weight_of(x)
 
-    def rows(tile: Points) -> Points:
+    def part(tile: Points, points: Points, weight: jax.Array) -> Points:
         acts = jax.vmap(lambda a: jax.vmap(lambda b: kernel(a, b, data))(points))(tile)
         return jnp.einsum("n,tnd->td", weight, acts)
 
-    total = map_rows(rows, y, row_bytes=4 * points.size * points.dtype.itemsize)
+    total = over_pairs(part, y, points, weight, pair_bytes=4 * points.shape[1] * points.dtype.itemsize)
     return total / jnp.sum(weight) if normalize else total
 
 
@@ -244,20 +245,14 @@ def _pair_force(kernel: Callable, normalize: bool, x: Tree, data: Tree) -> tuple
     return velocity(x, _pair_at(kernel, normalize, points_of(x), x, data)), None
 
 
-def map_rows(rows: Callable[[Points], Points], y: Points, *, row_bytes: float, budget: float | None = None) -> Points:
-    """`rows(y)`, tile by tile, so that what a tile allocates stays within the budget (default `TILE_BYTES`).
+def map_rows(rows: Callable[[Points], Points], y: Points, *, row_bytes: float) -> Points:
+    """`rows(y)` in tiles that take `TILE_BYTES`; equal rows get equal answers."""
+    return _tiles.map_rows(rows, y, row_bytes=row_bytes, budget=TILE_BYTES)
 
-    The rows are padded to whole tiles: every row runs through the same program, so that equal rows get equal answers.
-    """
-    budget = TILE_BYTES if budget is None else budget
-    num_rows = y.shape[0]
-    tile = int(max(1, min(num_rows, budget // max(row_bytes, 1))))
-    num_tiles = -(-num_rows // tile)
-    if num_tiles == 1:
-        return rows(y)
-    padded = jnp.concatenate([y, jnp.broadcast_to(y[:1], (num_tiles * tile - num_rows, *y.shape[1:]))])
-    answer = jax.lax.map(rows, padded.reshape(num_tiles, tile, *y.shape[1:]))
-    return answer.reshape(num_tiles * tile, *answer.shape[2:])[:num_rows]
+
+def over_pairs(part: Callable, y: Points, *sources: jax.Array, pair_bytes: float, merge: Callable | None = None) -> Tree:
+    """What all particles do to each row of y, in tiles that take `TILE_BYTES`; on several devices as a ring. See `_tiles.over_pairs`."""
+    return _tiles.over_pairs(part, y, sources, pair_bytes=pair_bytes, budget=TILE_BYTES, merge=merge)
 
 
 def as_field(loss: Any, *, weighted: bool = False) -> Field:

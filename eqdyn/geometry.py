@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eqdyn import _checks, _differences, _near, _screen
+from eqdyn import _checks, _differences, _mesh, _near, _round, _screen
 from eqdyn._differences import Asked, Extremes
 from eqdyn._types import Labels, Points, Scalar, Weights
 
@@ -114,7 +114,10 @@ def _extremes(asked: Asked, x: Points, w: Points) -> Extremes:
     if dtype.itemsize < 4:
         asked = asked._replace(eps=float(jnp.finfo(dtype).eps))
         x, w = x.astype(jnp.float32), w.astype(jnp.float32)
-    if _screen.pays(x):
+    mesh = _mesh.ambient(x.shape[0])
+    if mesh is not None:
+        found, at = _round.extremes(asked, x, w, mesh)
+    elif _screen.pays(x):
         found, at = _screen.screen(asked, x, w)
     else:
         at = _differences.cloud(asked, x, w)[0]

@@ -16,8 +16,8 @@ import eqdyn as eq
 
 ROOT = Path(eq.__file__).parent
 FLOORS = {
-    0: ["_types", "_checks", "_value"],
-    1: ["shapes", "_idx", "data", "_differences", "_near", "_screen", "geometry", "linalg", "_folding", "groups"],
+    0: ["_types", "_checks", "_value", "_mesh"],
+    1: ["shapes", "_idx", "data", "_differences", "_near", "_screen", "_round", "_tiles", "parallel", "geometry", "linalg", "_folding", "groups"],
     2: ["rule", "field", "observer", "rules"],
     3: ["_chunk", "_legs", "_run", "_start", "_simulate", "_lifted", "_twins", "transverse", "measure", "topology"],
     4: ["_ask", "laws", "_verdicts", "_check", "_precise", "_floor", "_inequalities", "_critical", "_certify"],
@@ -44,6 +44,10 @@ NEIGHBOURS = {
     ("geometry", "_differences"),
     ("geometry", "_near"),
     ("geometry", "_screen"),
+    ("geometry", "_round"),
+    ("_round", "_differences"),
+    ("_round", "_screen"),
+    ("_mesh", "_types"),
     ("data", "_idx"),
     ("_twins", "_lifted"),
     ("transverse", "_lifted"),
@@ -266,6 +270,10 @@ PUBLIC = [
     "field.energy",
     "field.mean_field",
     "field.pair_kernel",
+    "parallel",
+    "parallel.mesh",
+    "parallel.shard",
+    "parallel.gather",
     "groups",
     "groups.from_axes",
     "data",

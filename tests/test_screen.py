@@ -215,7 +215,7 @@ def test_the_bound_covers_the_rounding_of_every_pair(dtype):
     @jax.vmap
     def grams(x, w):
         at, of_x, of_u = _differences.cloud(asked, x, w)
-        found, balance = _screen._grams(of_x, of_u, 0, 1.0)
+        found, balance = _screen.grams_of(of_x, of_u, 0, 1.0)
         scales = at.of_x, at.of_w, at.unit_u, at.unit_y
         return [sum(p @ p.T for p in pieces) for pieces in found.rows], found.norms, found.errors, balance, scales
 

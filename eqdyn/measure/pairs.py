@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from eqdyn import _checks, geometry
+from eqdyn import _checks, _mesh, geometry
 from eqdyn.geometry import PairConstants, PairTerms, Stretch
 
 
@@ -31,7 +31,8 @@ def pair_constants(x: Any, u: Any) -> PairConstants:
     Exact for this configuration, up to rounding; for a permutation-equivariant U both are LOWER bounds on its Lipschitz
     constant K (compare x with x after swapping i and j). `eta * k_pair < 1` or `eta * mu < 1`: this step merges nobody. Says
     nothing about the next configuration. Time O(n^2 d), in tiles; once more in float64 where distinct particles are nearer than some
-    1e-15 of the diameter in float32 (under `jit` they make both infinite). `num_twins` stops at 2^31 - 1.
+    1e-15 of the diameter in float32 (under `jit` they make both infinite). `num_twins` stops at 2^31 - 1. Particles that lie on several
+    devices (`parallel.shard`) stay there.
 
     Args:
         x: configuration `(n, d)`, n >= 2.
@@ -55,11 +56,13 @@ def pair_constants(x: Any, u: Any) -> PairConstants:
         Yang et al., arXiv:2510.02670, lemma 4 (the swap argument, which uses pairs only).
     """
     x, u = _two(x, u, ("x", "u"))
-    found = _pair_constants(x, u)
-    if _again(jnp.isinf(found.k_pair), x.dtype):
-        with jax.enable_x64(True):  # noqa: FBT003
-            wide = jax.jit(geometry.pair_constants, static_argnums=2)(*(jnp.asarray(a, jnp.float64) for a in (x, u)), float(jnp.finfo(x.dtype).eps))
-            found = wide._replace(k_pair=wide.k_pair.astype(x.dtype), mu=wide.mu.astype(x.dtype))
+    with _mesh.over(x):
+        found = _pair_constants(x, u)
+        if _again(jnp.isinf(found.k_pair), x.dtype):
+            with jax.enable_x64(True):  # noqa: FBT003
+                x64, u64 = (jnp.asarray(a, jnp.float64) for a in (x, u))
+                wide = jax.jit(geometry.pair_constants, static_argnums=2)(x64, u64, float(jnp.finfo(x.dtype).eps))
+                found = wide._replace(k_pair=wide.k_pair.astype(x.dtype), mu=wide.mu.astype(x.dtype))
     return found
 
 
@@ -118,11 +121,12 @@ def stretch(x: Any, x_next: Any) -> Stretch:
         Yang et al., arXiv:2510.02670, lemma 2.
     """
     x, x_next = _two(x, x_next, ("x", "x_next"))
-    found = _stretch(x, x_next)
-    if _again(jnp.isinf(found.high) & (found.low == 0), x.dtype):
-        with jax.enable_x64(True):  # noqa: FBT003
-            wide = _stretch(*(jnp.asarray(a, jnp.float64) for a in (x, x_next)))
-            found = wide._replace(low=wide.low.astype(x.dtype), high=wide.high.astype(x.dtype))
+    with _mesh.over(x):
+        found = _stretch(x, x_next)
+        if _again(jnp.isinf(found.high) & (found.low == 0), x.dtype):
+            with jax.enable_x64(True):  # noqa: FBT003
+                wide = _stretch(*(jnp.asarray(a, jnp.float64) for a in (x, x_next)))
+                found = wide._replace(low=wide.low.astype(x.dtype), high=wide.high.astype(x.dtype))
     return found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from eqdyn import _checks
 from eqdyn._types import Points, Tree
 from eqdyn._value import Constant, bind
-from eqdyn.field import Field, from_field, map_rows
+from eqdyn.field import Field, from_field, over_pairs
 from eqdyn.rule import Rule, points_of, velocity, weight_of
 
 
@@ -19,7 +19,7 @@ def self_attention(*, beta: float = 1.0, query: Any = None, key: Any = None, val
     """Self-attention, `U_i = sum_j softmax_j(beta <Q x_i, K x_j>) V x_j`. Exact up to the order of summation.
 
     Weights multiply the softmax terms, `w_j exp(beta <Q x_i, K x_j>)`: two copies count as one particle of weight 2. Time
-    O(n^2 d) as two matrix products; memory O(n d) and a tile. At this configuration, of diameter D,
+    O(n^2 d) as three matrix products; memory O(n d) and a tile. At this configuration, of diameter D,
     `K_pair <= |beta| |Q| |K| |V| D^2 / 4` (spectral norms): the Jacobian of a tracer's velocity is beta times a softmax covariance.
     P2 fails over all configurations, as that grows with D; P3 holds.
 
@@ -69,11 +69,21 @@ def _at(beta: float, matrices: tuple[Constant | None, ...], y: Points, x: Tree, 
     points = points_of(x)
     keys, values, log_weight = _apply(key, points), _apply(value, points), jnp.log(weight_of(x))
 
-    def rows(tile: Points) -> Points:
-        logits = jnp.asarray(beta, points.dtype) * (_apply(query, tile) @ keys.T) + log_weight[None]
-        return jax.nn.softmax(logits, axis=1) @ values
+    def logits(tile: Points, keys: Points, log_weight: jax.Array) -> jax.Array:
+        return jnp.asarray(beta, points.dtype) * (_apply(query, tile) @ keys.T) + log_weight[None]
 
-    return map_rows(rows, y, row_bytes=3 * points.shape[0] * points.dtype.itemsize)
+    def highest(tile: Points, keys: Points, log_weight: jax.Array) -> jax.Array:
+        return jnp.max(logits(tile, keys, log_weight), axis=1, keepdims=True)
+
+    def part(tile: Points, keys: Points, values: Points, log_weight: jax.Array) -> tuple[jax.Array, Points]:
+        share = jnp.exp(logits(tile[:, :-1], keys, log_weight) - tile[:, -1:])
+        return jnp.sum(share, axis=1, keepdims=True), share @ values
+
+    # apart from the sums: so these do not depend on the order in which particles are met, and twins get one answer
+    top = over_pairs(highest, y, keys, log_weight, pair_bytes=3 * points.dtype.itemsize, merge=jnp.maximum)
+    rows = jnp.concatenate([y, jax.lax.stop_gradient(top)], axis=1)
+    mass, total = over_pairs(part, rows, keys, values, log_weight, pair_bytes=3 * points.dtype.itemsize)
+    return total / mass
 
 
 def _force(beta: float, matrices: tuple[Constant | None, ...], x: Tree, data: Tree) -> tuple[Tree, None]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 
 from eqdyn import _checks
 from eqdyn._types import Points, Tree
 from eqdyn._value import bind
-from eqdyn.field import Field, from_field, map_rows
+from eqdyn.field import Field, from_field, over_pairs
 from eqdyn.rule import Rule, points_of, velocity, weight_of
 from eqdyn.rules._pairs import drift, squared_distances
+
+_MANY, _REACHES = 4096, 4  # particles; how far from their mean all must lie, in units of the reach, for sums by products
 
 
 def hegselmann_krause(*, radius: float = 1.0) -> Rule:
@@ -45,14 +48,23 @@ def hegselmann_krause(*, radius: float = 1.0) -> Rule:
 def _at(radius: float, y: Points, x: Tree, data: Tree) -> Points:
     _checks.no_data(data, "hegselmann_krause")
     points, weight = points_of(x), weight_of(x)
-    reach2 = jnp.square(jnp.asarray(radius, points.dtype))
+    reach2, many = jnp.square(jnp.asarray(radius, points.dtype)), points.shape[0] > _MANY
 
-    def rows(tile: Points) -> Points:
+    centre = jnp.mean(points, axis=0, keepdims=True)
+    far2 = jnp.maximum(*(jnp.max(jnp.sum(jnp.square(rows - centre), axis=1)) for rows in (points, y)))
+
+    def by_products(near: jax.Array, tile: Points, points: Points) -> Points:
+        total = jnp.matmul(near, points - centre, precision=jax.lax.Precision.HIGHEST)
+        return total - jnp.sum(near, axis=1, keepdims=True) * (tile - centre)
+
+    def part(tile: Points, points: Points, weight: jax.Array) -> tuple[Points, jax.Array]:
         near = jnp.where(squared_distances(tile, points) <= reach2, weight[None], 0)
-        total = jnp.sum(near, axis=1, keepdims=True)
-        return drift(near, tile, points) / jnp.where(total > 0, total, 1)
+        # where nobody is further out than some reaches, products round by no more than as many times what differences do
+        moved = jax.lax.cond(far2 <= _REACHES**2 * reach2, by_products, drift, near, tile, points) if many else drift(near, tile, points)
+        return moved, jnp.sum(near, axis=1, keepdims=True)
 
-    return map_rows(rows, y, row_bytes=4 * points.shape[0] * points.dtype.itemsize)
+    moved, total = over_pairs(part, y, points, weight, pair_bytes=4 * points.dtype.itemsize)
+    return moved / jnp.where(total > 0, total, 1)
 
 
 def _force(radius: float, x: Tree, data: Tree) -> tuple[Tree, None]:

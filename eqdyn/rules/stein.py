@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from eqdyn import _checks
 from eqdyn._types import Points, Tree
 from eqdyn._value import bind
-from eqdyn.field import Field, from_field, map_rows, with_data
+from eqdyn.field import Field, from_field, over_pairs, with_data
 from eqdyn.rule import Rule, points_of, velocity, weight_of
 from eqdyn.rules._pairs import drift, squared_distances
 
@@ -56,11 +56,11 @@ def _at(potential: Callable, bandwidth: float, y: Points, x: Tree, data: Tree) -
     h, share = jnp.asarray(bandwidth, points.dtype), weight / jnp.sum(weight)
     slopes = jax.vmap(lambda row: jax.grad(potential)(row, data))(points)
 
-    def rows(tile: Points) -> Points:
+    def part(tile: Points, points: Points, share: jax.Array, slopes: Points) -> Points:
         k = share[None] * jnp.exp(-squared_distances(tile / h, points / h) / 2)
         return -(k @ slopes) - drift(k, tile / h, points / h) / h
 
-    return map_rows(rows, y, row_bytes=4 * points.shape[0] * points.dtype.itemsize)
+    return over_pairs(part, y, points, share, slopes, pair_bytes=4 * points.dtype.itemsize)
 
 
 def _force(potential: Callable, bandwidth: float, x: Tree, data: Tree) -> tuple[Tree, None]:

@@ -1,0 +1,161 @@
+"""Particles on several devices: the answers of one, whatever their number, and those of two processes."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ring import MEAN_FIELD, PLAIN, RULES, SCREENED
+
+import eqdyn as eq
+from eqdyn import _tiles
+
+EXPLICIT = jax.sharding.AxisType.Explicit
+EPS = float(np.finfo(np.float32).eps)
+SCRIPT = Path(__file__).parent / "ring.py"
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """By number of devices; `two processes`, of 4 devices; and `forgetful`, of a ring that leaves the last block out."""
+    folder, address = tmp_path_factory.mktemp("ring"), f"localhost:{free_port()}"
+    calls = [["one.npz"], ["two.npz", address, "0"], ["two.npz", address, "1"]]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SCRIPT.parent.parent), os.environ.get("PYTHONPATH", "")])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), *call], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for call in calls
+    ]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0, 0, 0], "\n".join(said)
+    results = {}
+    for file, names in (("one.npz", {}), ("two.npz", {"4": "two processes"})):
+        with np.load(folder / file) as arrays:
+            for path, value in arrays.items():
+                num, name = path.split("/", 1)
+                results.setdefault(names.get(num, num), {})[name] = value
+    return results
+
+
+def differing(one, other):
+    """What of two answers is apart by more than the bound: values of pairs and their pairs, U and places, each in its own."""
+    assert set(other) <= set(one) | {"refused"}
+    bad = []
+    for name, value in other.items():
+        if name.startswith("pairs/"):
+            d = (SCREENED if "screened" in name else PLAIN)["d"]
+            same = value.dtype.kind == one[name].dtype.kind and np.shape(value) == np.shape(one[name])
+            near = (
+                np.array_equal(one[name], value)
+                if value.dtype.kind != "f"
+                else np.allclose(value, one[name], rtol=(d + 8) * EPS, atol=0, equal_nan=True)
+            )
+            bad += [] if same and near else [name]
+        elif name.startswith(("u/", "run/")):
+            bad += [] if np.max(np.abs(value - one[name])) <= 16 * EPS * np.max(np.abs(one[name])) else [name]
+    return bad
+
+
+@pytest.mark.parametrize("num", ["2", "4", "two processes"])
+def test_as_many_devices_as_you_like_give_the_answers_of_one(num, found):
+    assert len(found[num]) >= 10
+    assert differing(found["1"], found[num]) == []
+
+
+def test_a_ring_that_forgets_a_block_is_caught(found):
+    assert {name.rsplit("/", 1)[0] for name in differing(found["1"], found["forgetful"])} == {"pairs/constants", "u/hegselmann_krause"}
+
+
+def test_the_certificate_saw_the_merge_and_the_twins(found):
+    for num in ("1", "4", "two processes"):
+        assert str(found[num]["pairs/certificate/verdict"]) == "merged"
+        assert found[num]["pairs/certificate/merged"].tolist() == [[3, 2]]
+        assert found[num]["pairs/constants/num_twins"] == 1
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_twins_on_different_devices_stay_twins(name, found):
+    u = found["4"][f"u/{name}/"]
+    np.testing.assert_array_equal(u[0], u[-1])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_nobody_holds_all_particles(name, found):
+    """Sums are reduced, or blocks go round: no device gathers the configuration."""
+    has = {word: bool(found["4"][f"text/{name}/{word}"]) for word in ("all-gather", "all-reduce", "collective-permute")}
+    assert not has["all-gather"]
+    assert has["collective-permute"] == (name not in MEAN_FIELD)
+    assert has["all-reduce"] or name not in MEAN_FIELD
+
+
+def test_a_run_stays_where_its_particles_are_and_is_compiled_once(found):
+    for num, rows in (("1", 48), ("4", 12), ("two processes", 12)):
+        assert found[num]["fact/rows"] == rows
+        assert found[num]["fact/programs"] == 1
+        assert str(found[num]["fact/status"]) == "ok"
+        np.testing.assert_allclose(found[num]["run/tracers"], found[num]["run/x"][:5], atol=16 * EPS)
+
+
+def test_what_does_not_divide_is_refused_with_a_number_that_does(found):
+    six, seven, two = found["forgetful"]["refused"]
+    assert "got 6 particles on 4 devices" in six
+    assert "write eq.parallel.mesh(3)" in six
+    assert "write eq.parallel.mesh(1)" in seven
+    assert "arrays of [6, 8] rows" in two
+
+
+WRONG = {
+    "no devices": (lambda: eq.parallel.mesh(0), "num_devices: got 0"),
+    "too many": (lambda: eq.parallel.mesh(10**6), "expected at most .* write XLA_FLAGS"),
+    "half a device": (lambda: eq.parallel.mesh(1.5), "num_devices: got 1.5"),
+    "no mesh": (lambda: eq.parallel.shard(jnp.ones((4, 2)), 4), "mesh: got int"),
+    "explicit": (lambda: eq.parallel.shard(jnp.ones((4, 2)), jax.make_mesh((1,), ("particles",), axis_types=(EXPLICIT,))), "expected Auto"),
+    "another axis": (lambda: eq.parallel.shard(jnp.ones((4, 2)), jax.make_mesh((1,), ("data",))), r"mesh: got axes \('data',\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arguments(name):
+    call, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_one_device_is_a_mesh_too():
+    x = jnp.asarray([[0.0, 1.0], [2.0, 0.0], [5.0, 5.0]])
+    tree = eq.parallel.shard({"m": x, "t": jnp.int32(3)}, eq.parallel.mesh(1))
+    np.testing.assert_array_equal(eq.parallel.gather(tree)["m"], x)
+    assert int(tree["t"]) == 3
+    assert eq.measure.pair_constants(tree["m"], -tree["m"]).k_pair == 1
+
+
+@pytest.mark.parametrize("radius", [0.5, 3.0])  # reaches that are short and long beside the cloud
+@pytest.mark.parametrize("name", ["hegselmann_krause", "self_attention", "stein", "attraction_repulsion"])
+def test_many_particles_are_summed_in_parts(name, radius, monkeypatch):
+    x = jax.random.normal(jax.random.key(0), (48, 3), jnp.float32)
+    x = x.at[47].set(x[0])
+    rule = eq.rules.hegselmann_krause(radius=radius) if name == "hegselmann_krause" else RULES[name]
+    whole = rule.update(x, ()).u
+    monkeypatch.setattr(_tiles, "WIDE", 16)
+    monkeypatch.setattr(_tiles, "WIDTH", 8)
+    monkeypatch.setattr(_tiles, "CACHE", 4000)  # of rows, too
+    monkeypatch.setattr(sys.modules["eqdyn.rules.hegselmann_krause"], "_MANY", 16)
+    parts = jax.jit(lambda x: rule.update(x, ()).u)(x)
+    assert jnp.max(jnp.abs(parts - whole)) <= 16 * EPS * jnp.max(jnp.abs(x)) * (1 + jnp.max(jnp.abs(whole)))
+    np.testing.assert_array_equal(parts[47], parts[0])

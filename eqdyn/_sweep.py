@@ -186,7 +186,7 @@ class _Work:
     def compute(self, cells: list[Cell], shown: Callable[[dict[int, Kept]], None]) -> dict[int, Kept]:
         kept: dict[int, Kept] = {}
         for cell, found in self._computed(cells):
-            kept[cell.index] = found
+            kept[cell.number] = found
             shown(kept)
         self.done += cells
         return kept

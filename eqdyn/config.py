@@ -20,7 +20,7 @@ from eqdyn.check_command import find
 from eqdyn.data import Batches
 from eqdyn.networks import two_layer
 
-LOSSES = {"regression": two_layer.regression_field(), "cross_entropy": two_layer.cross_entropy}
+LOSSES: dict[str, Any] = {"regression": two_layer.regression_field(), "cross_entropy": two_layer.cross_entropy}
 _TOP = {"num_steps", "eta", "eta_per", "seed", "every", "chunk", "lanes", "save_every", "tracers", "broken", "adaptive"}
 _SECTIONS = {"rule", "start", "data", "observe", "grid"}
 _DATA = {"teacher": {"input_dim", "num_examples", "width", "scales"}, "digits": set(), "mnist": {"folder"}}

@@ -247,7 +247,7 @@ def test_help(arguments):
     assert "usage: python3 -m eqdyn" in done.stdout
 
 
-LONG = {"02_laws", "03_critical", "05_paper", "06_your_network"}
+LONG = {"02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -278,6 +278,8 @@ BENCHMARKS = {
     "beyond": ([], None),
     "pipeline": (["--epochs", "2", "--width", "128"], None),
     "scale": (["--repeats", "1"], None),
+    "kill": (["--kills", "2", "--rounds", "1"], None),
+    "phase_diagram": (["--etas", "3", "--seeds", "2", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}
 FAST = {"simulate"}

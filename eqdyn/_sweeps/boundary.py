@@ -59,9 +59,9 @@ def bisected(plan: Plan, width: int, compute: Callable[[list[Cell]], dict[int, K
         middle = (low + high)[going] // 2
         cells = _cells(lines[going, middle], group_of, width, len(done))
         found = compute(cells)
-        breaks = {}
+        breaks: dict[int, bool] = {}
         for cell in cells:
-            breaks |= dict(zip(cell.points[: cell.count].tolist(), np.asarray(broken(found[cell.index])).tolist(), strict=True))
+            breaks |= dict(zip(cell.points[: cell.wanted].tolist(), np.asarray(broken(found[cell.number])).tolist(), strict=True))
         for line, at in zip(going, middle, strict=True):
             if breaks[int(lines[line, at])]:
                 high[line] = at

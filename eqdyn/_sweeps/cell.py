@@ -21,27 +21,26 @@ from eqdyn.observer import is_series
 Kept = dict[str, np.ndarray]
 
 
-def begin(plan: Plan, cell: Cell, etas: np.ndarray | None = None) -> tuple[Run, dict[str, Any]]:
+def begin(plan: Plan, cell: Cell) -> tuple[Run, dict[str, Any]]:
     """The lanes before their first step, and what `simulate` needs to go on with them."""
     points = [plan.point(int(at)) for at in cell.points]
     first, lanes = points[0], len(points)
     rule, data, observe = plan.rule(first), plan.batches(first), plan.observers(first)
     x0 = _stacked(plan, points)
     keys = jnp.stack([plan.keys(point)[1] for point in points])
-    eta = np.asarray([plan.step_size(point) for point in points] if etas is None else etas)
-    eta = jnp.asarray(eta, jnp.result_type(*jax.tree.leaves(x0)))
+    eta = jnp.asarray([plan.step_size(point) for point in points], jnp.result_type(*jax.tree.leaves(x0)))
     more = {"eta": eta, "data": data, "observe": observe, "every": plan.every, "chunk": plan.chunk}
     run = simulate(rule, x0, num_steps=0, lanes=lanes, key=keys, tracers=plan.tracers, **more)
     return dataclasses.replace(run, _carry=with_hyper(plan, run._carry, points)), {"rule": rule} | more
 
 
-def compute(plan: Plan, cell: Cell, etas: np.ndarray | None = None) -> Kept:
+def compute(plan: Plan, cell: Cell) -> Kept:
     """What is kept of each wanted lane, lanes first. The other lanes fill the cell up."""
-    run, more = begin(plan, cell, etas)
+    run, more = begin(plan, cell)
     run = simulate(more.pop("rule"), run, num_steps=plan.num_steps, **more)
-    found = kept(run) if plan.keep is None else _checked(plan.keep(run), len(cell.points))
+    found: Mapping[str, Any] = kept(run) if plan.keep is None else _checked(plan.keep(run), len(cell.points))
     status = {"status": np.asarray(run._carry.status), "status_step": np.asarray(run.status_step)}  # as a code, not as text
-    return {name: np.asarray(value)[: cell.count] for name, value in (status | found).items()}
+    return {name: np.asarray(value)[: cell.wanted] for name, value in {**status, **found}.items()}
 
 
 def _stacked(plan: Plan, points: list[Point]) -> Tree:

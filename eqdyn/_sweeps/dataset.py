@@ -25,14 +25,14 @@ def assembled(grid: Mapping[str, tuple], cells: list[Cell], kept: Mapping[int, K
     shape = tuple(len(values) for values in grid.values())
     whole: dict[str, np.ndarray] = {}
     for cell in cells:
-        for name, values in kept.get(cell.index, {}).items():
+        for name, values in kept.get(cell.number, {}).items():
             values = np.asarray(values)
             if name not in whole:
                 whole[name] = _empty((int(np.prod(shape)), *values.shape[1:]), values.dtype)
             if whole[name].shape[1:] != values.shape[1:]:
                 msg = f"keep: got {name!r} of shapes {whole[name].shape[1:]} and {values.shape[1:]} a lane; expected one shape over the grid."
                 raise ValueError(msg)
-            whole[name][cell.points[: cell.count]] = values
+            whole[name][cell.points[: cell.wanted]] = values
     if "status" in whole:
         whole["status"] = np.asarray([*STATUS_NAMES, ""])[whole["status"]]  # -1, not computed, is the last
     variables = {

@@ -29,7 +29,7 @@ _FIELDS = {"schema", "kind", "configuration", "grid", "environment", "cells", "l
 
 
 def _name(cell: Cell) -> str:
-    return f"{cell.index:06d}"
+    return f"{cell.number:06d}"
 
 
 def _place(cell: Cell) -> str:
@@ -49,7 +49,7 @@ def work(plan: Plan, cell: Cell, folder: Path, lease: float = LEASE) -> bool:
         if ours and not place.is_dir():  # whoever had the claim before us may have ended well
             kept = compute(plan, cell)
             with _files.saving(folder):
-                _tree.write(place, kept, meta={"points": cell.points[: cell.count].tolist()})
+                _tree.write(place, kept, meta={"points": cell.points[: cell.wanted].tolist()})
     return place.is_dir()
 
 
@@ -60,8 +60,8 @@ def kept_in(folder: Path, cell: Cell) -> Kept:
         Damaged: it is not as it was written; says which file and field.
     """
     kept, points = _read(folder, _name(cell))
-    if points != cell.points[: cell.count].tolist():
-        raise _damaged(_name(cell), "meta", f"got the points {points}; expected {cell.points[: cell.count].tolist()}")
+    if points != cell.points[: cell.wanted].tolist():
+        raise _damaged(_name(cell), "meta", f"got the points {points}; expected {cell.points[: cell.wanted].tolist()}")
     return kept
 
 
@@ -70,7 +70,7 @@ def _read(folder: Path, name: str) -> tuple[Kept, list[int]]:
         kept, meta = _tree.read(folder / "cells" / name)
     except Damaged as error:
         raise _damaged(name, error.field, error.what, error.file) from error
-    points = meta.get("points") if isinstance(meta, dict) else None
+    points: Any = meta.get("points") if isinstance(meta, dict) else None
     good = isinstance(kept, dict) and isinstance(points, list) and all(type(at) is int and at >= 0 for at in points)
     if not good or any(np.shape(value)[:1] != (len(points),) for value in kept.values()):
         raise _damaged(name, "meta", "got other points than lanes")

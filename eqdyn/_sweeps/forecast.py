@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eqdyn._simulate import memory_of, simulate
+from eqdyn._ready import memory_of
+from eqdyn._simulate import simulate
 from eqdyn._sweeps.cell import begin
 from eqdyn._sweeps.plan import Cell, Plan
 

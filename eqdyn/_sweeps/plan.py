@@ -21,14 +21,14 @@ Point = dict[str, Any]
 
 
 class Cell(NamedTuple):
-    """Lanes that are computed together: `points` are places in the flattened grid, of which the first `count` are wanted; the others
+    """Lanes that are computed together: `points` are places in the flattened grid, of which the first `wanted` are asked for; the others
     repeat the last, so that every cell of a width runs in the same program.
     """
 
-    index: int
+    number: int
     group: int
     points: np.ndarray
-    count: int
+    wanted: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Plan:
 
     def cells(self, width: int) -> list[Cell]:
         """The grid in cells of `width` lanes, or of a group's size where that is smaller."""
-        cells = []
+        cells: list[Cell] = []
         for group, places in enumerate(self.groups()):
             lanes = min(width, len(places))
             for first in range(0, len(places), lanes):

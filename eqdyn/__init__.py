@@ -4,7 +4,9 @@ Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a
 says whether it is exact, a bound or an estimate.
 """
 
-from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, store, topology, transverse
+from typing import TYPE_CHECKING, Any
+
+from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, rules, shapes, topology, transverse
 from eqdyn._certify import Certificate, certify
 from eqdyn._check import assert_lawful, check
 from eqdyn._chunk import compile_count
@@ -21,7 +23,10 @@ from eqdyn.data import Batches
 from eqdyn.groups import Group
 from eqdyn.observer import Frame, Observer
 from eqdyn.rule import Rule, Update, lifted, step
-from eqdyn.store import load
+
+if TYPE_CHECKING:
+    from eqdyn import store
+    from eqdyn.store import load
 
 __version__ = "0.1.0"
 
@@ -73,3 +78,14 @@ __all__ = [
     "topology",
     "transverse",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Run folders are loaded when they are used."""
+    if name not in ("store", "load"):
+        msg = f"module 'eqdyn' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    store = import_module("eqdyn.store")
+    return store if name == "store" else store.load

@@ -4,24 +4,9 @@ Particles are neurons, a rule U moves them, x' = x + eta * U(x). Everything is a
 says whether it is exact, a bound or an estimate.
 """
 
-from eqdyn import (
-    data,
-    field,
-    geometry,
-    groups,
-    laws,
-    linalg,
-    measure,
-    networks,
-    observe,
-    observer,
-    parallel,
-    rules,
-    shapes,
-    store,
-    topology,
-    transverse,
-)
+from typing import TYPE_CHECKING, Any
+
+from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, parallel, rules, shapes, topology, transverse
 from eqdyn._certify import Certificate, certify
 from eqdyn._check import assert_lawful, check
 from eqdyn._chunk import compile_count
@@ -31,9 +16,6 @@ from eqdyn._critical import Constant, Critical, critical
 from eqdyn._guard import GuardState, guard
 from eqdyn._run import Interrupted, Run
 from eqdyn._simulate import simulate
-from eqdyn._sweep import forecast, sweep
-from eqdyn._sweeps.cell import kept
-from eqdyn._sweeps.forecast import Forecast
 from eqdyn._types import Weighted
 from eqdyn._value import bind
 from eqdyn._verdicts import Law, Replay, Report
@@ -41,7 +23,13 @@ from eqdyn.data import Batches
 from eqdyn.groups import Group
 from eqdyn.observer import Frame, Observer
 from eqdyn.rule import Rule, Update, lifted, step
-from eqdyn.store import load
+
+if TYPE_CHECKING:
+    from eqdyn import store
+    from eqdyn._sweep import forecast, sweep
+    from eqdyn._sweeps.cell import kept
+    from eqdyn._sweeps.forecast import Forecast
+    from eqdyn.store import load
 
 __version__ = "0.1.0"
 
@@ -98,3 +86,24 @@ __all__ = [
     "topology",
     "transverse",
 ]
+
+
+_WHEN_USED = {
+    "store": "eqdyn.store",
+    "load": "eqdyn.store",
+    "sweep": "eqdyn._sweep",
+    "forecast": "eqdyn._sweep",
+    "kept": "eqdyn._sweeps.cell",
+    "Forecast": "eqdyn._sweeps.forecast",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Run folders and sweeps are loaded when they are used."""
+    if name not in _WHEN_USED:
+        msg = f"module 'eqdyn' has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    room = import_module(_WHEN_USED[name])
+    return room if name == "store" else getattr(room, name)

@@ -1,8 +1,10 @@
 """Run folders: what comes back, what is refused, and what is left when a process dies."""
 
 import json
+import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -203,6 +205,17 @@ def test_started_again_it_goes_on_and_leaves_the_same_files(name, tmp_path):
     assert content(kept(name, tmp_path / "run")) == content(whole), "nothing is left to do"
 
 
+def test_ctrl_c_leaves_what_was_saved(tmp_path):
+    def stop(step, last, run):
+        if step > 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(eq.Interrupted):
+        kept("tree", tmp_path, progress=stop)
+    assert eq.load(tmp_path).step == 4
+    assert content(kept("tree", tmp_path)) == content(begun("tree", 9))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -364,6 +377,12 @@ def test_folders_that_are_no_runs(tmp_path):
             eq.store.save(other, tmp_path / "run")
     eq.store.save(begun("tree", 3), tmp_path / "run")
     assert eq.load(tmp_path / "run").step == 3
+
+
+def test_a_sweep_is_loaded_by_those_who_made_it(tmp_path, monkeypatch):
+    (tmp_path / "manifest.json").write_text(json.dumps({"kind": "sweep"}))
+    monkeypatch.setitem(sys.modules, "eqdyn._sweep", types.SimpleNamespace(dataset_of=lambda folder: ("a sweep", folder)))
+    assert eq.load(str(tmp_path)) == ("a sweep", tmp_path)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------------

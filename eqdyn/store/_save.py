@@ -16,7 +16,7 @@ from eqdyn._run import Run
 from eqdyn._types import Tree
 from eqdyn.observer import Series, is_series
 from eqdyn.store import _files, _manifest, _records, _tree
-from eqdyn.store._files import damaged
+from eqdyn.store._files import Damaged, damaged
 from eqdyn.store._records import Records, group_name
 
 # what a save may have left behind, by room
@@ -53,7 +53,7 @@ def save(run: Run, folder: str | Path) -> None:
         [1.75, 2.25]
     """
     folder = Path(folder)
-    before = None if _manifest.kind(folder) is None else _manifest.read(folder)
+    before = _committed(folder)
     now = _manifest.configuration(run)
     if before is None:
         _nothing_else_in(folder)
@@ -64,15 +64,19 @@ def save(run: Run, folder: str | Path) -> None:
             (folder / room).mkdir(parents=True, exist_ok=True)
         _sweep(folder, before)
         if before is None or run.step > before["step"]:
-            held = before
             try:
-                held = _append(run, folder, before, now)
+                _append(run, folder, before, now)
             finally:
-                with contextlib.suppress(OSError):  # what is left over does not matter, and goes at the next save
-                    _sweep(folder, held)
+                # by what is there: Ctrl-C may come after the commit. What is left over does not matter, and goes at the next save
+                with contextlib.suppress(OSError, Damaged):
+                    _sweep(folder, _committed(folder))
 
 
-def _append(run: Run, folder: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> dict[str, Any]:
+def _committed(folder: Path) -> dict[str, Any] | None:
+    return None if _manifest.kind(folder) is None else _manifest.read(folder)
+
+
+def _append(run: Run, folder: Path, before: dict[str, Any] | None, now: dict[str, Any]) -> None:
     """Write what is new, and commit it."""
     first = 0 if before is None else before["step"]
     segments = [] if before is None else list(before["segments"])
@@ -96,7 +100,6 @@ def _append(run: Run, folder: Path, before: dict[str, Any] | None, now: dict[str
         "segments": segments,
     }
     _manifest.write(folder, content, None if before is None else before["log"].get("created"))
-    return content
 
 
 def _checkpoint(run: Run) -> dict[str, Any]:

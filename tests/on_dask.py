@@ -18,7 +18,7 @@ def main():
     from distributed import Client, LocalCluster
 
     folder, kill = Path(sys.argv[1]), sys.argv[2] == "kill"
-    here = eq.sweep(eq.rules.consensus(), parts.start, force=True, **parts.ASKED)
+    here = eq.sweep(eq.rules.consensus(), parts.start, **parts.ASKED)
     os.environ["SLOW"] = "0.3"  # the workers take their time
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(folder.parent)) as cluster,
@@ -35,7 +35,7 @@ def main():
         if kill:
             threading.Thread(target=killer, daemon=True).start()
         there = eq.sweep(
-            eq.rules.consensus(), parts.slow_start, executor=client.get_executor(), folder=folder, force=True, lease=5.0, progress=None, **parts.ASKED
+            eq.rules.consensus(), parts.slow_start, executor=client.get_executor(), folder=folder, lease=5.0, progress=None, **parts.ASKED
         )
         after = list(client.run(os.getpid).values())
     same = all(np.array_equal(here[name], there[name], equal_nan=here[name].dtype.kind == "f") for name in here.data_vars)

@@ -9,7 +9,8 @@ import eqdyn as eq
 
 X0 = jnp.asarray([[0.0, 1.0], [4.0, 0.5], [1.0, -2.0], [0.3, 0.7]], jnp.float32)
 ASKED = {
-    "grid": {"eta": [0.1, 0.5, 1.0, 1.5, 2.5], "seed": [0, 1, 2]}, "num_steps": 6, "lanes": 4, "observe": {"ledger": eq.observe.certificate()},
+    "grid": {"eta": [0.1, 0.5, 1.0, 1.5, 2.5], "seed": [0, 1, 2]}, "num_steps": 6, "lanes": 4, "force": True,
+    "observe": {"ledger": eq.observe.certificate()},
 }  # fmt: skip
 
 

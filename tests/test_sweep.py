@@ -46,7 +46,7 @@ def same(a, b):
 
 
 def test_every_point_is_the_run_that_it_stands_for():
-    found = eq.sweep(eq.rules.consensus(), parts.start, grid={"seed": [3, 1], "eta": [0.2, 0.7]}, num_steps=5, keep=places, lanes=3)
+    found = eq.sweep(eq.rules.consensus(), parts.start, grid={"seed": [3, 1], "eta": [0.2, 0.7]}, num_steps=5, keep=places, lanes=3, force=True)
     assert found["x"].dims[:2] == ("seed", "eta")
     for seed in (3, 1):
         of_start, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), seed))
@@ -98,7 +98,7 @@ def test_adaptive_rules_begin_with_their_own_hyperparameters():
         return eq.rules.heavy_ball(two_layer.regression_field(), beta=beta)
 
     x0 = eq.shapes.start_2d(16, key=jax.random.key(0)).points
-    found = eq.sweep(momentum, x0, grid={"beta": [0.0, 0.9]}, eta=1e-2, num_steps=20, data=split.train, keep=places)
+    found = eq.sweep(momentum, x0, grid={"beta": [0.0, 0.9]}, eta=1e-2, num_steps=20, data=split.train, keep=places, lanes=2, force=True)
     for beta in (0.0, 0.9):
         alone = eq.simulate(momentum(beta), x0, eta=1e-2, num_steps=20, data=split.train).x
         np.testing.assert_allclose(found["x"].sel(beta=beta), alone, rtol=1e-4, atol=1e-5)
@@ -111,6 +111,7 @@ def test_step_sizes_in_a_unit_and_data_of_a_seed():
     found = eq.sweep(
         eq.rules.gradient(two_layer.regression_field()), lambda num, key: eq.shapes.start_2d(num, key=key).points, data=batch, num_steps=3,
         grid={"num": [8, 16], "eta": [1.0, 2.0], "seed": [0, 5]}, eta=lambda eta, num: eta / num, keep=lambda run: {"mean": jnp.mean(run.x, axis=(1, 2))},
+        force=True, lanes=2,
     )  # fmt: skip
     of_start, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), 5))
     x0 = eq.shapes.start_2d(16, key=of_start).points
@@ -123,7 +124,7 @@ def test_one_bad_lane_of_64_leaves_the_others_bit_for_bit():
     split = eq.data.teacher(key=jax.random.key(2), num_examples=500)
     z, y = split.train
     bad = (z.at[0, 0].set(jnp.nan), y)
-    asked = {"grid": {"seed": range(64)}, "eta": 0.01, "num_steps": 4, "lanes": 64, "keep": places}
+    asked = {"grid": {"seed": range(64)}, "eta": 0.01, "num_steps": 4, "lanes": 64, "keep": places, "force": True}
     rule, start = eq.rules.gradient(two_layer.regression_field()), lambda key: eq.shapes.start_2d(16, key=key).points
     good, spoilt = (eq.sweep(rule, start, data=eq.Batches(one, 8), **asked) for one in ((z, y), bad))
     hit = spoilt["status"].values != "ok"
@@ -144,7 +145,7 @@ def test_one_bad_lane_of_64_leaves_the_others_bit_for_bit():
 def test_bisection_finds_what_the_whole_grid_shows(broken, num_steps):
     etas = np.round(np.linspace(0.1, 2.3, 12), 3).tolist()
     watch = {} if broken is None else {"ledger": eq.observe.certificate()}  # consensus merges all of them in the end, by rounding
-    asked = {"grid": {"rate": [0.5, 1.0, 1.7], "eta": etas, "seed": [0, 1]}, "num_steps": num_steps, "observe": watch}
+    asked = {"grid": {"rate": [0.5, 1.0, 1.7], "eta": etas, "seed": [0, 1]}, "num_steps": num_steps, "observe": watch, "lanes": 18, "force": True}
     whole = eq.sweep(parts.consensus, parts.start, **asked)
     kept = {name: whole[name].values for name in whole.data_vars} | {"status": np.where(whole["status"].values == "ok", 0, 1)}
     judged = boundary.default_broken if broken is None else boundary.named(broken) if isinstance(broken, str) else broken
@@ -179,15 +180,15 @@ def test_any_executor_gives_the_same_bits(kind, tmp_path):
     else:
         executor = concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
     with executor:
-        same(here, eq.sweep(eq.rules.consensus(), parts.start, executor=executor, folder=tmp_path / "a", force=True, **parts.ASKED))
+        same(here, eq.sweep(eq.rules.consensus(), parts.start, executor=executor, folder=tmp_path / "a", **parts.ASKED))
         if kind == "threads":
-            same(here, eq.sweep(eq.rules.consensus(), parts.start, executor=executor, force=True, **parts.ASKED))
+            same(here, eq.sweep(eq.rules.consensus(), parts.start, executor=executor, **parts.ASKED))
 
 
 SWEEP = """
 import os, sys, jax
 import sweep_parts as parts, eqdyn as eq
-eq.sweep(eq.rules.consensus(), parts.slow_start, folder=sys.argv[1], force=True, **parts.ASKED)
+eq.sweep(eq.rules.consensus(), parts.slow_start, folder=sys.argv[1], **parts.ASKED)
 print("done", flush=True)
 """
 
@@ -313,18 +314,18 @@ def test_many_workers_never_hold_one_claim_together(tmp_path):
 
 
 def test_a_sweep_that_would_not_fit_is_refused_before_it_starts(tmp_path):
-    seen = []
+    seen, asked = [], {name: value for name, value in parts.ASKED.items() if name != "force"}
     with pytest.raises(MemoryError, match="memory: got a sweep that takes"):
-        eq.sweep(eq.rules.consensus(), parts.X0, memory=1000, keep=lambda run: seen.append(1), **(parts.ASKED | {"lanes": 4}))
+        eq.sweep(eq.rules.consensus(), parts.X0, memory=1000, keep=lambda run: seen.append(1), **asked)
     with pytest.raises(TimeoutError, match="seconds: got a sweep of about"):
-        eq.sweep(eq.rules.consensus(), parts.X0, seconds=1e-9, folder=tmp_path / "a", **parts.ASKED)
+        eq.sweep(eq.rules.consensus(), parts.X0, seconds=1e-9, folder=tmp_path / "a", **asked)
     assert not seen
     assert not (tmp_path / "a").exists()
-    eq.sweep(eq.rules.consensus(), parts.X0, seconds=1e-9, force=True, **parts.ASKED)
+    eq.sweep(eq.rules.consensus(), parts.X0, seconds=1e-9, **parts.ASKED)
 
 
 def test_the_forecast_counts_what_is_there():
-    told = eq.forecast(eq.rules.consensus(), parts.X0, **(parts.ASKED | {"lanes": 4}))
+    told = eq.forecast(eq.rules.consensus(), parts.X0, **{name: value for name, value in parts.ASKED.items() if name != "force"})
     assert (told.cells, told.lanes, told.programs) == (4, 4, 1)
     assert told.seconds > 0
     wide = eq.forecast(eq.rules.consensus(), jnp.ones((500, 8)), grid={"seed": range(32)}, eta=0.1, num_steps=10)
@@ -362,7 +363,7 @@ def test_bad_input(change, error, words):
         eq.sweep(3, parts.X0, grid={"eta": [0.1]}, num_steps=1)
 
 
-@pytest.mark.parametrize("kill", ["keep", "kill"])
+@pytest.mark.parametrize("kill", [pytest.param("keep", marks=pytest.mark.slow), "kill"])
 def test_dask_gives_the_same_bits_also_when_a_worker_is_killed(kill, tmp_path):
     pytest.importorskip("distributed")
     environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}

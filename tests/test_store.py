@@ -383,6 +383,8 @@ def test_a_sweep_is_loaded_by_those_who_made_it(tmp_path, monkeypatch):
     (tmp_path / "manifest.json").write_text(json.dumps({"kind": "sweep"}))
     monkeypatch.setitem(sys.modules, "eqdyn._sweep", types.SimpleNamespace(dataset_of=lambda folder: ("a sweep", folder)))
     assert eq.load(str(tmp_path)) == ("a sweep", tmp_path)
+    with pytest.raises(ValueError, match="which holds a sweep"):
+        eq.store.save(begun("narrow", 1), tmp_path)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------------

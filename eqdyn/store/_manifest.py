@@ -114,8 +114,10 @@ def read(folder: Path) -> dict[str, Any]:
         ValueError: no run folder, or another schema.
         Damaged: it is not as it was written.
     """
-    if kind(folder) is None:
-        msg = f"folder: got {folder}, which has no {NAME}; expected the folder of a run; write eq.store.save(run, folder) to make one."
+    what = kind(folder)
+    if what in (None, "sweep"):
+        has = f"has no {NAME}" if what is None else "holds a sweep"
+        msg = f"folder: got {folder}, which {has}; expected the folder of a run; write eq.store.save(run, folder) to make one."
         raise ValueError(msg)
     text = _files.read(folder, NAME)
     content = parsed(NAME, text)

@@ -3,12 +3,14 @@
 Particles that lie on a mesh stay there. `eq.simulate`, `measure.pair_constants`, `measure.stretch` and `eq.certify` see where they are
 handed particles that are split, and work where these lie: sums over particles are added up by the compiler's reductions, and
 whatever needs all pairs (the rules of `field.pair_kernel` and their like, pair constants, stretch, certificates) runs as a ring:
-each device holds its block and one visitor, N/devices particles each, and a tile. Inside one's own `jax.jit`, where an array does
-not tell where it lies, write `with jax.set_mesh(mesh): ...` around the call.
+each device holds its block and one visitor, N/devices particles each (with what all pairs need of them some twenty times as much), and
+a tile. Inside one's own `jax.jit`, where an array does not tell where it lies, write `with jax.set_mesh(mesh): ...` around the call.
 
-How near the answers are to those of one device, in units of eps: the largest and smallest rates and stretches to d + 8 of themselves,
-mostly to the bit, with pairs that attain them; counts exactly; U of a sum over N particles to N times the sum of the
-sizes of its terms, as in any other order of summation, and in practice to some ten of the largest U. Twins keep getting equal U.
+How near the answers are to those of one device, eps being a rounding of the dtype: the extreme rates and stretches to `(d + 8) eps` of
+themselves, mostly to the bit, with the pairs that attain them (of pairs that tie, one); counts exactly. U, a sum over particles in
+another order: to `N eps` times the sum of the sizes of its terms at most, in practice to some `10 eps` of the largest U; bounded confidence
+decides by differences, so nobody falls in or out of reach. Sums over blocks carry their rounding along: twins get equal U on whatever
+devices they lie, but for one in some 10^7 sums. The same number of devices gives the same bits, on one host or several.
 
 On several hosts call `jax.distributed.initialize(...)` first; then every process runs the same program with the same arguments. CPUs
 also need `jax.config.update("jax_cpu_collectives_implementation", "gloo")`, where that is not the default.

@@ -16,10 +16,11 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import eqdyn as eq  # noqa: E402
-from eqdyn import _mesh  # noqa: E402
+from eqdyn import _mesh, _screen  # noqa: E402
 
 PLAIN = {"n": 48, "d": 3}
 SCREENED = {"n": 512, "d": 16}  # where Gram products pay
+_screen.BLOCK = 8  # of a device's rows, several tiles: an even number of them on 4 devices, an odd one on 2
 
 
 def well(x, weight):

@@ -23,7 +23,8 @@ def hegselmann_krause(*, radius: float = 1.0) -> Rule:
     consensus rule, which this is once the radius covers all; groups further apart than the radius do not feel each other. The
     hull of all never grows for `eta <= 1`. The centre of mass moves in general. A tracer that reaches nobody stays.
 
-    Time O(n^2 d), memory O(n d) and a tile.
+    Time O(n^2 d), memory O(n d) and a tile. More than 4,096 particles, none further from their mean than four reaches, are summed by
+    matrix products: who is near is decided by differences as ever, U is within some roundings of the reach of what it is otherwise.
 
     Args:
         radius: reach, > 0; unit: that of x.

@@ -4,8 +4,9 @@
 
 The groups are found, not written. Gradient descent and Adam, each at a small and a large step, with and without weight decay; every tenth step is
 certified for every group over all pairs of its units. Beside it eta*lambda_max on the step's batch (2 is where quadratic descent diverges; of Adam it
-is the plain Hessian's, which is not what decides), the distances since the start, and the units left when those within 1 % of the median
-norm fold. Images are the digits that scikit-learn carries, text is this repository's README, character by character.
+is the plain Hessian's, which is not what decides), the distances since the start, and along the run the units left when those fold whose
+incoming weights agree within 1 % of the median norm of a unit. Images are the digits that scikit-learn carries, text is this repository's README,
+character by character.
 """
 
 from __future__ import annotations
@@ -121,6 +122,9 @@ def rows_of(name: str, model: Model, num_steps: int, seed: int) -> list[dict[str
                 rule, slope = rule_of(loss, optimizer, decay), eq.rules.gradient(loss)
                 watch = {
                     "ledger": eq.observe.certificate(group=groups, stride=STRIDE),
+                    "left": eq.observer.recorder(
+                        lambda frame: {key: np.int64(_left(group, frame.x)) for key, group in groups.items()}, stride=num_steps // 4, on_host=True
+                    ),
                     "sharpness": eq.observe.sharpness(slope, stride=num_steps // 4),
                 }
                 began = time.perf_counter()
@@ -131,7 +135,7 @@ def rows_of(name: str, model: Model, num_steps: int, seed: int) -> list[dict[str
                 sharp = np.asarray(run.observed["sharpness"].values.eta_lambda)
                 for key, group in groups.items():
                     ledger = run.observed["ledger"][key]
-                    norms = np.linalg.norm(np.asarray(group.particles(run.x)), axis=1)
+                    along = [*run.observed["left"].values[key].tolist(), _left(group, run.x)]
                     q = np.where(np.isnan(ledger.values.q), np.inf, ledger.values.q)
                     table.append(
                         {
@@ -140,7 +144,7 @@ def rows_of(name: str, model: Model, num_steps: int, seed: int) -> list[dict[str
                             "eta*lambda_max, first": float(sharp[0]), "eta*lambda_max, last": float(sharp[-1]), "largest eta*K_pair": float(q.max()),
                             "could merge": int(ledger.open.sum()), "of": ledger.steps_seen, "first at": int(ledger.first_possible),
                             "merged": int(ledger.values.merged.sum()), "low": float(np.exp(ledger.values.log_low[-1])),
-                            "high": float(np.exp(ledger.values.log_high[-1])), "units apart": _apart(group, run.x, 0.01 * float(np.median(norms))),
+                            "high": float(np.exp(ledger.values.log_high[-1])), "units left": along[-1], "along": along,
                             "loss, last": float(loss(run.x, tuple(leaf[:512] for leaf in model.data))), "status": str(run.status), "seconds": seconds,
                         }
                     )  # fmt: skip
@@ -150,18 +154,10 @@ def rows_of(name: str, model: Model, num_steps: int, seed: int) -> list[dict[str
     return table
 
 
-def _apart(group: Any, params: Any, tol: float) -> int:
-    """Units left when those within `tol` of a first one count once."""
-    x = np.asarray(group.particles(params), np.float64)
-    if not np.all(np.isfinite(x)):
-        return -1
-    left = 0
-    free = np.ones(len(x), bool)
-    for i in range(len(x)):
-        if free[i]:
-            left += 1
-            free &= np.linalg.norm(x - x[i], axis=1) > tol
-    return left
+def _left(group: Any, params: Any) -> int:
+    """Units left when those whose incoming weights agree within 1 % of the median norm of a unit fold; -1 if a weight is not finite."""
+    x = np.asarray(group.particles(params))
+    return eq.networks.effective_width(params, group, 0.01 * float(np.median(np.linalg.norm(x, axis=1)))) if np.isfinite(x).all() else -1
 
 
 def main() -> None:
@@ -176,7 +172,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for key, (name, make) in zip(keys, MODELS.items(), strict=True):
         rows += rows_of(name, make(key), num_steps, options.seed)
-    left_out = {"step", "eta*lambda_max, last", "first at", "seconds"}
+    left_out = {"step", "eta*lambda_max, last", "first at", "seconds", "along"}
     common.table(f"{num_steps} steps, one in {STRIDE} certified", [{key: value for key, value in row.items() if key not in left_out} for row in rows])
     common.write(options.out, {"machine": common.machine(), "rows": rows})
 

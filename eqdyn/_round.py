@@ -75,7 +75,7 @@ def extremes(asked: Asked, x: Points, w: Points, mesh: Any) -> tuple[Extremes, C
             return Found(best, jax.lax.pmax(found.least, _mesh.AXIS))  # what one has seen all need not look for
 
         found = _mesh.ring(visit, _screen.nothing(len(asked.quantities), x.dtype), own, mesh, num // 2 + 1)
-        return _of_all(jax.lax.all_gather(found.best, _mesh.AXIS))
+        return _of_all(asked, jax.lax.all_gather(found.best, _mesh.AXIS))
 
     block = _Block(at.x, at.w, at.size, grams, jnp.arange(n, dtype=jnp.int32))
     return _mesh.by_blocks(local, mesh, block, (units, form), _mesh.WHOLE), at
@@ -93,10 +93,15 @@ def _triangle(t: jax.Array, count: int) -> jax.Array:
     return jnp.stack([a, jnp.where(low, r + c, c - 1)])
 
 
-def _of_all(best: Extremes) -> Extremes:
+def _of_all(asked: Asked, best: Extremes) -> Extremes:
     """The best of all devices, of the first of them where they tie; particles of a pair in order."""
     top = jnp.argmax(best.value, axis=0)
     twins, torn, unresolved = (_differences.total(counts) for counts in (best.twins, best.torn, best.unresolved))
     at = jnp.take_along_axis(best.at, top[None, :, None], axis=0)[0]
     torn_at = best.torn_at[jnp.argmax(best.torn > 0)]
-    return Extremes(jnp.max(best.value, axis=0), jnp.sort(at, axis=1), twins, torn, jnp.sort(torn_at), unresolved)
+    value = jnp.max(best.value, axis=0)
+    if {"rate", "closing"} <= set(asked.quantities):
+        # -p <= R for every pair: an answer that breaks this was lost on its way between devices, and is not given
+        rate, closing = (value[asked.quantities.index(name)] for name in ("rate", "closing"))
+        value = jnp.where((closing > 0) & (rate < 0.999 * closing * closing), jnp.nan, value)
+    return Extremes(value, jnp.sort(at, axis=1), twins, torn, jnp.sort(torn_at), unresolved)

@@ -89,19 +89,20 @@ def sweep(
         msg = "adaptive: got functions that take 'eta' beside the step; expected it as the step size alone."
         raise ValueError(msg)
     workers = getattr(executor, "_max_workers", 1) or 1
-    if not force:
+    if not force and not (folder is not None and folders.all_done(Path(folder), cells)):
         _refused(forecast_of(plan, width, workers=workers, timed=seconds is not None), memory, seconds)
     into = None if folder is None else folders.opened(Path(folder), plan, width, adaptive=adaptive)
     work = _Work(plan, into, executor, lease)
     attributes = describe.description(plan, width) | {"adaptive": int(adaptive)}
     if not adaptive:
         kept = work.compute(cells, _shown(progress, len(cells), lambda kept: assembled(plan.grid, cells, kept, attributes)))
-        found = assembled(plan.grid, cells, kept, attributes)
+        lines, done = None, cells
     else:
-        found = _adaptive(plan, width, work, broken, attributes, progress)
+        lines, kept = _adaptive(plan, width, work, broken, progress)
+        done = work.done
     if into is not None:
-        folders.closed(into, work.done)
-    return found
+        folders.closed(into, done, lines)
+    return _with_boundary(assembled(plan.grid, done, kept, attributes), lines)
 
 
 def forecast(
@@ -138,10 +139,10 @@ def forecast(
 
 def dataset_of(folder: Path) -> Any:
     """The dataset in a sweep's folder, with whatever is done so far."""
-    content, kept, points = folders.found_in(folder)
+    content, kept, points, lines = folders.found_in(folder)
     grid = {name: tuple(values) for name, values in content["grid"]}
     cells = [Cell(k, 0, np.asarray(points[name], int), len(points[name])) for k, name in enumerate(kept)]
-    return assembled(grid, cells, dict(enumerate(kept.values())), content["configuration"])
+    return _with_boundary(assembled(grid, cells, dict(enumerate(kept.values())), content["configuration"]), lines)
 
 
 def _asked(
@@ -185,9 +186,14 @@ class _Work:
 
     def compute(self, cells: list[Cell], shown: Callable[[dict[int, Kept]], None]) -> dict[int, Kept]:
         kept: dict[int, Kept] = {}
-        for cell, found in self._computed(cells):
-            kept[cell.number] = found
-            shown(kept)
+        try:
+            for cell, found in self._computed(cells):
+                kept[cell.number] = found
+                shown(kept)
+        except KeyboardInterrupt as error:
+            where = "is lost; write folder=... to keep it" if self.folder is None else f"is in {self.folder}; call sweep again to go on"
+            msg = f"stopped after {len(self.done) + len(kept)} cells; what is done {where}"
+            raise KeyboardInterrupt(msg) from error
         self.done += cells
         return kept
 
@@ -226,7 +232,8 @@ class _Work:
                 future.cancel()
 
 
-def _adaptive(plan: Plan, width: int, work: _Work, broken: Any, attributes: dict[str, Any], progress: Any) -> Any:
+def _adaptive(plan: Plan, width: int, work: _Work, broken: Any, progress: Any) -> tuple[Kept, dict[int, Kept]]:
+    """Between which step sizes every line breaks, and what was kept of the points that it took to know."""
     judged = boundary.default_broken if broken is None else boundary.named(broken) if isinstance(broken, str) else broken
     kept: dict[int, Kept] = {}
     shown = _shown(progress, None, lambda more: more)
@@ -236,12 +243,17 @@ def _adaptive(plan: Plan, width: int, work: _Work, broken: Any, attributes: dict
         kept.update(found)
         return found
 
-    limits, cells = boundary.bisected(plan, width, computed, judged)
-    found = assembled(plan.grid, cells, kept, attributes)
+    limits = boundary.bisected(plan, width, computed, judged)
     etas = np.concatenate([[np.nan], np.sort(np.asarray(plan.grid["eta"], float)), [np.nan]])
-    names = [name for name in plan.grid if name != "eta"]
-    shape = tuple(len(plan.grid[name]) for name in names)
-    low, high = etas[limits.low + 1].reshape(shape), etas[limits.high + 1].reshape(shape)
+    shape = tuple(len(values) for name, values in plan.grid.items() if name != "eta")
+    return {"low": etas[limits.low + 1].reshape(shape), "high": etas[limits.high + 1].reshape(shape)}, kept
+
+
+def _with_boundary(found: Any, lines: Kept | None) -> Any:
+    if lines is None:
+        return found
+    names = [name for name in found["status"].dims if name != "eta"]
+    low, high = lines["low"], lines["high"]
     return found.assign(
         boundary_low=(names, low, {"long_name": "largest step size of the grid that keeps", "units": "step size"}),
         boundary_high=(names, high, {"long_name": "smallest step size of the grid that breaks", "units": "step size"}),

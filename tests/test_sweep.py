@@ -167,6 +167,9 @@ def test_the_folder_has_the_same_bits_and_knows_its_sweep(tmp_path):
     again = eq.sweep(eq.rules.consensus(), parts.start, folder=tmp_path / "a", **parts.ASKED)
     for one in (there, again, eq.load(tmp_path / "a")):
         same(here, one)
+    bisected = eq.sweep(eq.rules.consensus(), parts.start, folder=tmp_path / "b", adaptive=True, broken="ledger_could_merge", **parts.ASKED)
+    same(bisected, eq.load(tmp_path / "b"))
+    assert bisected["boundary"].dims == ("seed",)
     assert not list((tmp_path / "a" / "claims").iterdir()), "no lock left"
     with pytest.raises(ValueError, match="holds a sweep with num_steps 6; got 7"):
         eq.sweep(eq.rules.consensus(), parts.start, folder=tmp_path / "a", **(parts.ASKED | {"num_steps": 7}))

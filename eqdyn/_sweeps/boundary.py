@@ -43,8 +43,8 @@ def named(variable: str) -> Broken:
     return broken
 
 
-def bisected(plan: Plan, width: int, compute: Callable[[list[Cell]], dict[int, Kept]], broken: Broken) -> tuple[Boundary, list[Cell]]:
-    """The boundary of every line, and the cells that were computed for it. Assumes that a line which breaks stays broken above: with one
+def bisected(plan: Plan, width: int, compute: Callable[[list[Cell]], dict[int, Kept]], broken: Broken) -> Boundary:
+    """The boundary of every line. Assumes that a line which breaks stays broken above: with one
     change along it the answer is that of the whole grid.
     """
     axis = list(plan.grid).index("eta")
@@ -54,10 +54,10 @@ def bisected(plan: Plan, width: int, compute: Callable[[list[Cell]], dict[int, K
     for group, places in enumerate(plan.groups()):
         group_of[places] = group
     low, high = np.full(len(lines), -1), np.full(len(lines), len(order))
-    done: list[Cell] = []
+    number = 0
     while (going := np.nonzero(high - low > 1)[0]).size:
         middle = (low + high)[going] // 2
-        cells = _cells(lines[going, middle], group_of, width, len(done))
+        cells = _cells(lines[going, middle], group_of, width, number)
         found = compute(cells)
         breaks: dict[int, bool] = {}
         for cell in cells:
@@ -67,8 +67,8 @@ def bisected(plan: Plan, width: int, compute: Callable[[list[Cell]], dict[int, K
                 high[line] = at
             else:
                 low[line] = at
-        done += cells
-    return Boundary(low, high), done
+        number += len(cells)
+    return Boundary(low, high)
 
 
 def _cells(places: np.ndarray, group_of: np.ndarray, width: int, first: int) -> list[Cell]:

@@ -36,8 +36,8 @@ def _place(cell: Cell) -> str:
     return f"cells/{_name(cell)}"
 
 
-def is_done(folder: Path, cell: Cell) -> bool:
-    return (folder / _place(cell)).is_dir()
+def all_done(folder: Path, cells: list[Cell]) -> bool:
+    return all((folder / _place(cell)).is_dir() for cell in cells)
 
 
 def work(plan: Plan, cell: Cell, folder: Path, lease: float = LEASE) -> bool:
@@ -61,24 +61,30 @@ def kept_in(folder: Path, cell: Cell) -> Kept:
     """
     kept, points = _read(folder, _name(cell))
     if points != cell.points[: cell.wanted].tolist():
-        raise _damaged(_name(cell), "meta", f"got the points {points}; expected {cell.points[: cell.wanted].tolist()}")
+        raise _damaged(_place(cell), "meta", f"got the points {points}; expected {cell.points[: cell.wanted].tolist()}")
     return kept
 
 
 def _read(folder: Path, name: str) -> tuple[Kept, list[int]]:
-    try:
-        kept, meta = _tree.read(folder / "cells" / name)
-    except Damaged as error:
-        raise _damaged(name, error.field, error.what, error.file) from error
+    place = f"cells/{name}"
+    kept, meta = _read_tree(folder, place, meta=True)
     points: Any = meta.get("points") if isinstance(meta, dict) else None
     good = isinstance(kept, dict) and isinstance(points, list) and all(type(at) is int and at >= 0 for at in points)
     if not good or any(np.shape(value)[:1] != (len(points),) for value in kept.values()):
-        raise _damaged(name, "meta", "got other points than lanes")
+        raise _damaged(place, "meta", "got other points than lanes")
     return kept, points
 
 
-def _damaged(name: str, field: str, what: str, file: str = "index.json") -> Damaged:
-    return Damaged(f"cells/{name}/{file}", field, what)
+def _read_tree(folder: Path, place: str, *, meta: bool = False) -> Any:
+    try:
+        found = _tree.read(folder / place)
+    except Damaged as error:
+        raise _damaged(place, error.field, error.what, error.file) from error
+    return found if meta else found[0]
+
+
+def _damaged(place: str, field: str, what: str, file: str = "index.json") -> Damaged:
+    return Damaged(f"{place}/{file}", field, what)
 
 
 # --- the manifest ----------------------------------------------------------------------------------------------------------------
@@ -134,14 +140,23 @@ def _same(folder: Path, there: dict[str, Any], asked: dict[str, Any]) -> None:
         raise ValueError(msg)
 
 
-def closed(folder: Path, cells: list[Cell]) -> None:
-    """All cells are done: write down what they are, and leave no claim."""
+def closed(folder: Path, cells: list[Cell], boundary: Kept | None) -> None:
+    """All cells are done: write down what they are, and where lines break, and leave no claim."""
     content = read(folder)
     log = content.pop("log")
-    sums = {_name(cell): _files.digest(_files.read(folder, f"{_place(cell)}/index.json")) for cell in cells}
-    Claims(folder / "claims").sweep_up()
-    if content["cells"] != sums:
-        _write(folder, content | {"cells": sums}, log)
+    with _files.saving(folder):
+        if boundary is not None and not (folder / "boundary").is_dir():
+            _tree.write(folder / "boundary", boundary)
+        sums = {_name(cell): _sum(folder, f"cells/{_name(cell)}") for cell in cells}
+        sums |= {} if boundary is None else {"boundary": _sum(folder, "boundary")}
+        Claims(folder / "claims").sweep_up()
+        if content["cells"] != sums:
+            _write(folder, content | {"cells": sums}, log)
+
+
+def _sum(folder: Path, place: str) -> str:
+    """Of an index, which holds those of all leaves."""
+    return _files.digest(_files.read(folder, f"{place}/index.json"))
 
 
 def _write(folder: Path, content: dict[str, Any], log: dict[str, Any] | None) -> None:
@@ -181,18 +196,22 @@ def read(folder: Path) -> dict[str, Any]:
     return content
 
 
-def found_in(folder: Path) -> tuple[dict[str, Any], dict[str, Kept], dict[str, list[int]]]:
-    """The manifest, and of every cell that is done what was kept and its points."""
+def found_in(folder: Path) -> tuple[dict[str, Any], dict[str, Kept], dict[str, list[int]], Kept | None]:
+    """The manifest; of every cell that is done what was kept and its points; where lines break."""
     content = read(folder)
     kept, points = {}, {}
     size = int(np.prod([len(values) for _, values in content["grid"]]))
     done = sorted(path.name for path in (folder / "cells").glob("[0-9]*") if path.is_dir())
-    if content["cells"] is not None and (missing := set(content["cells"]) - set(done)):
-        raise _damaged(sorted(missing)[0], "cell", "it is missing")
+    boundary = _read_tree(folder, "boundary") if (folder / "boundary").is_dir() else None
+    here = {name: f"cells/{name}" for name in done} | ({} if boundary is None else {"boundary": "boundary"})
+    if content["cells"] is not None:
+        if missing := sorted(set(content["cells"]) - set(here)):
+            raise Damaged(_manifest.NAME, f"cells.{missing[0]}", "it is missing from the folder")
+        for name, place in here.items():
+            if content["cells"].get(name) != _sum(folder, place):
+                raise _damaged(place, "sha256", "it is not that of the manifest")
     for name in done:
-        if content["cells"] is not None and content["cells"].get(name) != _files.digest(_files.read(folder, f"cells/{name}/index.json")):
-            raise _damaged(name, "sha256", "it is not that of the manifest")
         kept[name], points[name] = _read(folder, name)
         if points[name] and max(points[name]) >= size:
-            raise _damaged(name, "meta", f"got the point {max(points[name])}; expected less than {size}")
-    return content, kept, points
+            raise _damaged(here[name], "meta", f"got the point {max(points[name])}; expected less than {size}")
+    return content, kept, points, boundary

@@ -279,6 +279,7 @@ BENCHMARKS = {
     "pipeline": (["--epochs", "2", "--width", "128"], None),
     "scale": (["--repeats", "1"], None),
     "kill": (["--kills", "2", "--rounds", "1"], None),
+    "memory": (["--rows", "1"], None),
     "phase_diagram": (["--etas", "3", "--seeds", "2", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}

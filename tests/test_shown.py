@@ -280,6 +280,7 @@ BENCHMARKS = {
     "scale": (["--repeats", "1"], None),
     "kill": (["--kills", "2", "--rounds", "1"], None),
     "memory": (["--rows", "1"], None),
+    "executors": (["--steps", "3", "--cells", "2", "--repeats", "1"], None),
     "phase_diagram": (["--etas", "3", "--seeds", "2", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}

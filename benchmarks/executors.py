@@ -34,10 +34,8 @@ def start(key: Any) -> Any:
 def swept(num_steps: int, cells: int, **more: Any) -> Any:
     split = eq.data.teacher(key=jax.random.key(1))
     grid = {"eta": np.linspace(0.001, 0.02, 8).tolist(), "seed": range(cells)}
-    return eq.sweep(
-        eq.rules.gradient(two_layer.regression_field()), start, grid=grid, num_steps=num_steps, data=eq.Batches(split.train, 128), lanes=8, force=True,
-        observe={"ledger": eq.observe.certificate()}, **more,
-    )  # fmt: skip
+    rule, watch = eq.rules.gradient(two_layer.regression_field()), {"ledger": eq.observe.certificate()}
+    return eq.sweep(rule, start, grid=grid, num_steps=num_steps, data=eq.Batches(split.train, 128), lanes=8, force=True, observe=watch, **more)
 
 
 def warm(seconds: float = 0.0) -> int:
@@ -85,7 +83,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "executors.json", help="where the JSON goes")
     options = parser.parse_args()
     first, table, bad = None, [], False
-    for name, by in (("Dask", of_dask), ("spawned processes", of_processes), ("threads", of_threads)):
+    for kind, by in (("Dask", of_dask), ("spawned processes", of_processes), ("threads", of_threads)):
         seconds: dict[int, float] = {}
         for workers in (1, 2):
             runs = []
@@ -93,10 +91,10 @@ def main() -> None:
                 taken, found = by(workers, options.steps, options.cells)
                 runs.append(taken)
                 first = found if first is None else first
-                bad |= any(not np.array_equal(first[v], found[v], equal_nan=first[v].dtype.kind == "f") for v in first.data_vars)
+                bad |= any(not np.array_equal(value, found[name], equal_nan=value.dtype.kind == "f") for name, value in first.data_vars.items())
             seconds[workers] = float(np.median(runs))
         table.append(
-            {"executor": name, "1 worker, s": seconds[1], "2 workers, s": seconds[2], "times": seconds[1] / seconds[2], "same bits": not bad}
+            {"executor": kind, "1 worker, s": seconds[1], "2 workers, s": seconds[2], "times": seconds[1] / seconds[2], "same bits": not bad}
         )
         print(table[-1], flush=True)
     common.table(f"{options.cells} cells of 8 lanes, {options.steps} steps", table)

@@ -43,7 +43,7 @@ def thresholds(found: Any) -> dict[str, Any]:
     return lines
 
 
-def phase_diagram(found: Any, *, y: str | None = None, lines: Mapping[str, Any] | None = None, title: str = "", units: str = "step size") -> Any:
+def phase_diagram(found: Any, *, y: str | None = None, lines: Mapping[str, Any] | None = None, title: str = "", units: str = "[eta]") -> Any:
     """The phases of a sweep over the step size, with the thresholds that the start tells.
 
     Args:

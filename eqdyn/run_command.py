@@ -127,7 +127,7 @@ def _drawing(out: Path, config: Config) -> Callable:
 
 def _picture(found: Any, out: Path, per: str | None, title: str) -> None:
     if "eta" in found.dims:
-        units = "step size" if per is None else f"1/{per}"
+        units = "[eta]" if per is None else f"1/{per}"
         plot.save(plot_phase.phase_diagram(found, title=title, units=units), out / "phases.png")
 
 

@@ -173,6 +173,6 @@ def test_the_picture_shows_every_phase():
     )  # fmt: skip
     assert plot_phase.phases(found).tolist() == [[0, 2, 3], [0, 1, 3]]
     fig = plot_phase.phase_diagram(found, title="t")
-    assert fig.axes[0].get_xlabel() == "step size eta (step size)"
+    assert fig.axes[0].get_xlabel() == "step size eta ([eta])"
     with pytest.raises(ValueError, match="'eta' among them"):
         plot_phase.phase_diagram(found.isel(eta=0))

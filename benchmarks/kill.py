@@ -33,7 +33,7 @@ def start(key):
     return eq.shapes.disc(64, key=key).points
 grid = {"eta": [0.1, 0.5, 1.0, 1.5, 2.5], "seed": range(40)}
 watch = {"ledger": eq.observe.certificate()}
-eq.sweep(eq.rules.consensus(), start, grid=grid, num_steps=40, lanes=4, folder=sys.argv[1], force=True, observe=watch, lease=5.0)
+eq.sweep(eq.rules.consensus(), start, grid=grid, num_steps=500, lanes=4, folder=sys.argv[1], force=True, observe=watch, lease=5.0)
 print("done", flush=True)
 """
 
@@ -84,7 +84,7 @@ def round_of(folder: Path, kills: int, whole: dict[str, Any], draw: random.Rando
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "kill.json", help="where the JSON goes")

@@ -90,7 +90,7 @@ def sweep(
         raise ValueError(msg)
     workers = getattr(executor, "_max_workers", 1) or 1
     if not force and not (folder is not None and folders.all_done(Path(folder), cells)):
-        _refused(forecast_of(plan, width, workers=workers, timed=seconds is not None), memory, seconds)
+        refuse(forecast_of(plan, width, workers=workers, timed=seconds is not None), memory, seconds)
     into = None if folder is None else folders.opened(Path(folder), plan, width, adaptive=adaptive)
     work = _Work(plan, into, executor, lease)
     attributes = describe.description(plan, width) | {"adaptive": int(adaptive)}
@@ -98,7 +98,7 @@ def sweep(
         kept = work.compute(cells, _shown(progress, len(cells), lambda kept: assembled(plan.grid, cells, kept, attributes)))
         lines, done = None, cells
     else:
-        lines, kept = _adaptive(plan, width, work, broken, progress)
+        lines, kept = _adaptive(plan, width, work, broken, progress, attributes)
         done = work.done
     if into is not None:
         folders.closed(into, done, lines)
@@ -165,7 +165,8 @@ def _budget(memory: int | None) -> int:
     return available() // 2 if memory is None else _checks.count(memory, "memory", least=1)
 
 
-def _refused(found: Forecast, memory: int | None, seconds: float | None) -> None:
+def refuse(found: Forecast, memory: int | None, seconds: float | None) -> None:
+    """Raise if a sweep would take more than it may."""
     if found.bytes > _budget(memory):
         msg = (
             f"memory: got a sweep that takes {found.bytes / 2**20:.4g} MiB at once ({found.summary()}); expected at most "
@@ -232,14 +233,18 @@ class _Work:
                 future.cancel()
 
 
-def _adaptive(plan: Plan, width: int, work: _Work, broken: Any, progress: Any) -> tuple[Kept, dict[int, Kept]]:
+def _adaptive(
+    plan: Plan, width: int, work: _Work, broken: Any, progress: Any, attributes: Mapping[str, Any]
+) -> tuple[Kept, dict[int, Kept]]:  # fmt: skip
     """Between which step sizes every line breaks, and what was kept of the points that it took to know."""
     judged = boundary.default_broken if broken is None else boundary.named(broken) if isinstance(broken, str) else broken
     kept: dict[int, Kept] = {}
-    shown = _shown(progress, None, lambda more: more)
+    begun: list[Cell] = []
+    shown = _shown(progress, None, lambda kept: assembled(plan.grid, begun, kept, attributes))
 
     def computed(cells: list[Cell]) -> dict[int, Kept]:
-        found = work.compute(cells, shown)
+        begun.extend(cells)
+        found = work.compute(cells, lambda more: shown(kept | more))
         kept.update(found)
         return found
 

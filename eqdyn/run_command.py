@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import multiprocessing
 import time
@@ -15,7 +16,7 @@ import numpy as np
 
 from eqdyn import observe, plot, plot_phase, rules, store
 from eqdyn._run import Run
-from eqdyn._sweep import forecast, sweep
+from eqdyn._sweep import forecast, refuse, sweep
 from eqdyn.config import LOSSES, Config
 from eqdyn.observer import is_series
 
@@ -54,15 +55,16 @@ def sweep_command(
         "grid": config.grid(), "eta": config.eta(), "num_steps": config.number("num_steps", least=1, whole=True), "data": asked["data"],
         "key": jax.random.key(config.number("seed", 0, least=0, whole=True)), "observe": watch, "tracers": points,
         "every": config.number("every", least=1, whole=True), "chunk": config.number("chunk", least=1, whole=True),
-        "lanes": config.number("lanes", least=1, whole=True),
     }  # fmt: skip
-    print(f"forecast: {forecast(asked['rule'], asked['start'], workers=workers, memory=memory, **arguments).summary()}", flush=True)
+    told = forecast(asked["rule"], asked["start"], workers=workers, memory=memory, lanes=config.number("lanes", least=1, whole=True), **arguments)
+    print(f"forecast: {told.summary()}", flush=True)
+    if not force:
+        refuse(told, memory, seconds)
     out.mkdir(parents=True, exist_ok=True)
     with _executor(workers) as executor:
         found = sweep(
             asked["rule"], asked["start"], **arguments, adaptive=bool(config.said.get("adaptive", False)), broken=config.said.get("broken"),
-            folder=out / "sweep", executor=executor, memory=memory, seconds=seconds, force=force,
-            progress=_drawing(out, config) if progress else None,
+            folder=out / "sweep", executor=executor, lanes=told.lanes, force=True, progress=_drawing(out, config) if progress else None,
         )  # fmt: skip
     return _report_sweep(found, out, config.said.get("eta_per"))
 
@@ -89,19 +91,9 @@ def _sharpness_at_start(config: Config) -> dict[str, Any]:
     return {"sharpness": observe.sharpness(rules.gradient(loss), stride=max(1, config.number("num_steps", least=1, whole=True)))}
 
 
-class _Here:
-    """No executor."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 def _executor(workers: int) -> Any:
     if workers == 1:
-        return _Here()
+        return contextlib.nullcontext()
     return concurrent.futures.ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 

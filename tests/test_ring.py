@@ -159,3 +159,15 @@ def test_many_particles_are_summed_in_parts(name, radius, monkeypatch):
     parts = jax.jit(lambda x: rule.update(x, ()).u)(x)
     assert jnp.max(jnp.abs(parts - whole)) <= 16 * EPS * jnp.max(jnp.abs(x)) * (1 + jnp.max(jnp.abs(whole)))
     np.testing.assert_array_equal(parts[47], parts[0])
+
+
+def test_an_answer_that_cannot_be_is_not_given():
+    """-p <= R for every pair: where one of the two was lost between devices, neither is a number."""
+    from eqdyn import _round
+    from eqdyn._differences import Asked, Extremes
+
+    asked, none = Asked(("rate", "closing"), moved=False), jnp.zeros((2,), jnp.int32)
+    for rate, good in ((0.95, True), (0.6, False)):
+        value = jnp.array([[0.5, 0.1], [rate, 0.97]])
+        found = _round._of_all(asked, Extremes(value, jnp.zeros((2, 2, 2), jnp.int32), none, none, jnp.zeros((2, 2), jnp.int32), none))
+        assert bool(jnp.isfinite(found.value).all()) == good

@@ -1,6 +1,7 @@
 """Sweeps: every point is the run it stands for, however it was computed; what breaks is found; what would not fit is refused."""
 
 import concurrent.futures
+import itertools
 import json
 import multiprocessing
 import os
@@ -102,6 +103,28 @@ def test_adaptive_rules_begin_with_their_own_hyperparameters():
     for beta in (0.0, 0.9):
         alone = eq.simulate(momentum(beta), x0, eta=1e-2, num_steps=20, data=split.train).x
         np.testing.assert_allclose(found["x"].sel(beta=beta), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_start_follows_from_every_name_that_it_takes():
+    """Also from one that the rule takes too, and from the step size."""
+    asked = {"grid": {"rate": [0.5, 2.0], "eta": [0.1, 0.2], "seed": [0, 1]}, "num_steps": 0, "keep": places, "lanes": 8, "force": True}
+    found = eq.sweep(parts.consensus, lambda rate, eta, key: 100 * rate + 10 * eta + parts.start(key), **asked)["x"]
+    plain = eq.sweep(parts.consensus, parts.start, **asked)["x"]
+    for rate in (0.5, 2.0):
+        for eta in (0.1, 0.2):
+            np.testing.assert_allclose(found.sel(rate=rate, eta=eta), 100 * rate + 10 * eta + plain.sel(rate=rate, eta=eta), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("adaptive", "broken"), [(False, None), (True, "ledger_could_merge")])
+def test_what_is_shown_on_the_way_is_the_dataset_so_far(adaptive, broken):
+    seen = []
+
+    def show(done, total, so_far):
+        seen.append((done, int((so_far()["status"] != "").sum())))
+
+    eq.sweep(eq.rules.consensus(), parts.start, adaptive=adaptive, broken=broken, progress=show, **parts.ASKED)
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert all(after[1] > before[1] for before, after in itertools.pairwise(seen))
 
 
 def test_step_sizes_in_a_unit_and_data_of_a_seed():
@@ -279,6 +302,12 @@ def test_a_dead_workers_claim_is_taken_over(tmp_path):
             with mine.held("a") as ours:
                 assert ours, "its lease is over"
         assert not list(tmp_path.iterdir())
+    (tmp_path / "a").write_text("")  # as after a power cut
+    with mine.held("a") as ours:
+        assert not ours
+    time.sleep(0.5)
+    with mine.held("a") as ours:
+        assert ours
 
 
 def test_a_claim_that_is_worked_on_is_renewed(tmp_path):

@@ -13,7 +13,7 @@ import numpy as np
 from eqdyn import _checks
 from eqdyn._run import Run
 from eqdyn._simulate import simulate
-from eqdyn._sweeps.plan import Cell, Plan, Point, with_hyper
+from eqdyn._sweeps.plan import Cell, Plan, Point, taken, with_hyper
 from eqdyn._types import Tree
 from eqdyn.observe.ledger import Ledger
 from eqdyn.observer import is_series
@@ -47,10 +47,11 @@ def _stacked(plan: Plan, points: list[Point]) -> Tree:
     """The starts of all lanes, each made once; or one for all."""
     if not callable(plan.x0):
         return plan.x0
+    decide = {*taken(plan.x0, plan.grid), "seed"}  # the seed by the key
     made: dict[str, Tree] = {}
     starts = []
     for point in points:
-        name = repr([(key, point[key]) for key in point if key not in ("eta", *plan.traced)])
+        name = repr([value for key, value in point.items() if key in decide])
         if name not in made:
             made[name] = _checks.configuration(plan.start(point), "x0")
         starts.append(made[name])
@@ -62,8 +63,8 @@ def _checked(found: Any, lanes: int) -> Mapping[str, Any]:
         what = {name: np.shape(value) for name, value in found.items()} if isinstance(found, Mapping) else type(found).__name__
         msg = f"keep: got {what}; expected names with arrays, lanes ({lanes}) first; write {{'x': run.x}}."
         raise ValueError(msg)
-    if taken := {"status", "status_step"} & set(found):
-        msg = f"keep: got {sorted(taken)[0]!r}, which is kept anyway; expected another name."
+    if ours := {"status", "status_step"} & set(found):
+        msg = f"keep: got {sorted(ours)[0]!r}, which is kept anyway; expected another name."
         raise ValueError(msg)
     return found
 

@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,9 +60,9 @@ class Claims:
     def _dead(self, path: Path) -> bool:
         """Whether the claim was a dead worker's, and is out of the way now."""
         whose = self._whose(path)
-        if whose is None:
-            return not path.exists()
-        if not self._gone(whose) and self._age(path) < self.lease:
+        if not path.exists():
+            return True
+        if not (whose is not None and self._gone(whose)) and self._age(path) < self.lease:  # what cannot be read has a lease, too
             return False
         aside = self.folder / f".{uuid.uuid4().hex}"
         try:
@@ -111,9 +110,8 @@ class Claims:
     def sweep_up(self) -> None:
         """Remove what dead workers left of their claims."""
         for path in self.folder.glob(".*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > self.lease:
-                    path.unlink()
+            if self._age(path) > self.lease:
+                path.unlink(missing_ok=True)
         for path in self.folder.glob("[!.]*"):
             self._dead(path)
 

@@ -6,29 +6,44 @@ says whether it is exact, a bound or an estimate.
 
 from typing import TYPE_CHECKING, Any
 
-from eqdyn import data, field, geometry, groups, laws, linalg, measure, networks, observe, observer, parallel, rules, shapes, topology, transverse
-from eqdyn._certify import Certificate, certify
-from eqdyn._check import assert_lawful, check
-from eqdyn._chunk import compile_count
-from eqdyn._compare import Comparison, compare
-from eqdyn._controls import Control, controls
-from eqdyn._critical import Constant, Critical, critical
-from eqdyn._guard import GuardState, guard
-from eqdyn._run import Interrupted, Run
-from eqdyn._simulate import simulate
-from eqdyn._types import Weighted
-from eqdyn._value import bind
-from eqdyn._verdicts import Law, Replay, Report
-from eqdyn.data import Batches
-from eqdyn.groups import Group
-from eqdyn.observer import Frame, Observer
-from eqdyn.rule import Rule, Update, lifted, step
-
 if TYPE_CHECKING:
-    from eqdyn import store
+    from eqdyn import (
+        data,
+        field,
+        geometry,
+        groups,
+        laws,
+        linalg,
+        measure,
+        networks,
+        observe,
+        observer,
+        parallel,
+        rules,
+        shapes,
+        store,
+        topology,
+        transverse,
+    )
+    from eqdyn._certify import Certificate, certify
+    from eqdyn._check import assert_lawful, check
+    from eqdyn._chunk import compile_count
+    from eqdyn._compare import Comparison, compare
+    from eqdyn._controls import Control, controls
+    from eqdyn._critical import Constant, Critical, critical
+    from eqdyn._guard import GuardState, guard
+    from eqdyn._run import Interrupted, Run
+    from eqdyn._simulate import simulate
     from eqdyn._sweep import forecast, sweep
     from eqdyn._sweeps.cell import kept
     from eqdyn._sweeps.forecast import Forecast
+    from eqdyn._types import Weighted
+    from eqdyn._value import bind
+    from eqdyn._verdicts import Law, Replay, Report
+    from eqdyn.data import Batches
+    from eqdyn.groups import Group
+    from eqdyn.observer import Frame, Observer
+    from eqdyn.rule import Rule, Update, lifted, step
     from eqdyn.store import load
 
 __version__ = "0.1.0"
@@ -88,22 +103,47 @@ __all__ = [
 ]
 
 
-_WHEN_USED = {
-    "store": "eqdyn.store",
-    "load": "eqdyn.store",
-    "sweep": "eqdyn._sweep",
-    "forecast": "eqdyn._sweep",
-    "kept": "eqdyn._sweeps.cell",
-    "Forecast": "eqdyn._sweeps.forecast",
+_ROOMS = {
+    "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "rules", "shapes", "store",
+    "topology", "transverse",
+}  # fmt: skip
+_HOMES = {
+    "_certify": ("Certificate", "certify"),
+    "_check": ("assert_lawful", "check"),
+    "_chunk": ("compile_count",),
+    "_compare": ("Comparison", "compare"),
+    "_controls": ("Control", "controls"),
+    "_critical": ("Constant", "Critical", "critical"),
+    "_guard": ("GuardState", "guard"),
+    "_run": ("Interrupted", "Run"),
+    "_simulate": ("simulate",),
+    "_sweep": ("forecast", "sweep"),
+    "_sweeps.cell": ("kept",),
+    "_sweeps.forecast": ("Forecast",),
+    "_types": ("Weighted",),
+    "_value": ("bind",),
+    "_verdicts": ("Law", "Replay", "Report"),
+    "data": ("Batches",),
+    "groups": ("Group",),
+    "observer": ("Frame", "Observer"),
+    "rule": ("Rule", "Update", "lifted", "step"),
+    "store": ("load",),
 }
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Run folders and sweeps are loaded when they are used."""
-    if name not in _WHEN_USED:
-        msg = f"module 'eqdyn' has no attribute {name!r}"
-        raise AttributeError(msg)
+    """What a script does not use is not loaded."""
     from importlib import import_module
 
-    room = import_module(_WHEN_USED[name])
-    return room if name == "store" else getattr(room, name)
+    if name in _ROOMS:
+        return import_module(f"eqdyn.{name}")
+    if name not in _HOME:
+        msg = f"module 'eqdyn' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = globals()[name] = getattr(import_module(f"eqdyn.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

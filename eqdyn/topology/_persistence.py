@@ -20,6 +20,8 @@ from eqdyn.topology._table import all_between, lengths
 MEMORY = 2**32  # bytes that a computation may be forecast to take
 SECONDS = 600.0
 _AT_ONCE = 2e5  # simplices that last 0.3 s at the very worst (random distances of 110 points): done at once, without a process
+# what a process without memory says; a library that cannot even throw, for want of its thread's data, aborts
+_NO_MEMORY = (b"bad_alloc", b"MemoryError", b"annot allocate memory", b"failed to map segment")
 _ALL = 2.0  # in units of the largest distance: beyond all that are finite
 
 
@@ -218,7 +220,7 @@ def _in_process(d: np.ndarray, degree: int, prime: int, longest: float, engine: 
             process.kill()
             raise
     if process.returncode:
-        if b"bad_alloc" in err or b"MemoryError" in err:
+        if any(sign in err for sign in _NO_MEMORY):
             msg = (
                 f"persistence: {engine} needs more than the budget of {memory / 2**20:.3g} MiB; "
                 "take a lower max_dim, a cut (longest), landmarks, or memory=... if you mean it."

@@ -4,6 +4,7 @@ Most of the time goes into compiling programs that run once, so XLA is told to m
 longer than the plain ones); commands that the tests start run as a user's do. `EQDYN_TEST_XLA_FLAGS=` runs all at full optimisation.
 """
 
+import gc
 import os
 from importlib.metadata import version
 
@@ -26,6 +27,11 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# a collection walks through all that JAX holds; tracing makes many small objects, few of them in cycles
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture

@@ -145,6 +145,7 @@ def mlp_groups(params):
     return {"first": first, "second": second}
 
 
+@pytest.mark.slow
 def test_two_hidden_layers(key):
     """Contract probe: both groups hold, and permuting one group leaves the other's answers as they are."""
     params = mlp(key)

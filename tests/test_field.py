@@ -108,6 +108,7 @@ def test_equal_particles_get_equal_bits_in_tiles(monkeypatch):
     np.testing.assert_array_equal(u[0], u[49])
 
 
+@pytest.mark.slow
 def test_twenty_thousand_particles_fit_in_two_gib():
     """All pairs of N = 20,000 in float32: peak memory of a fresh process, in KiB (Linux tells it)."""
     if not pathlib.Path("/proc/self/status").exists():

@@ -1,4 +1,4 @@
-"""Extreme values over all pairs of particles, decided by differences: what is asked of a pair, and the plain scan over all of them.
+"""Extreme values over all pairs of particles, decided by differences: what is asked of a pair, and what tiles of pairs answer.
 
 A pair is asked in terms of `dx = x_i - x_j` and of `du`, the difference of U or of what a step added; all values are to be maximised.
 
@@ -11,7 +11,6 @@ A pair is asked in terms of `dx = x_i - x_j` and of `du`, the difference of U or
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,9 +24,6 @@ TWIN = 32  # roundings of the largest U by which the U of two coincident particl
 UNROLL = {1: 4, 32: 16}  # from that dimension on, coordinates that are added to the sums of a tile at a time (measured)
 LONG = 4096  # coordinates that are summed one after another; more are summed in parts
 MOST = 2**31 - 1  # where counts of pairs stop
-_TILE_PAIRS = 2**16  # pairs a tile holds: its sums stay in the cache
-_FLAT = 8  # up to that dimension all coordinates of a pair are summed at once
-_TURNS = 2  # turns of the ring of particles that are looked at in one pass
 
 
 class Asked(NamedTuple):
@@ -158,7 +154,9 @@ def listed(
     def value(name: str) -> jax.Array:
         if name == "margin":
             return -dw2 / jnp.where(sizes > 0, sizes * sizes, 1)
-        return {"rate": du2, "closing": -sums[-1], "high": dw2, "low": -dw2}[name] / over  # divided: equal squares give 1
+        if name == "low":
+            return -value("high")
+        return {"rate": du2, "closing": -sums[-1], "high": dw2}[name] / over  # divided: equal squares give 1
 
     worst = {"low": 0.0, "margin": 0.0}
     found = [jnp.where(apart, jnp.where(near, worst.get(name, jnp.inf), value(name)), coincident(asked, name, torn)) for name in asked.quantities]
@@ -207,77 +205,6 @@ def over_coordinates(add: Callable[[tuple, tuple], tuple], start: tuple, rows: t
         return (tuple(a + b for a, b in zip(carry[0], sums, strict=True)), flags), None
 
     return jax.lax.scan(whole, start, parts)[0]
-
-
-def scan(asked: Asked, at: Cloud) -> Extremes:
-    """All pairs by differences. Time O(n^2 d)."""
-    n, d = at.x.shape
-
-    def table(rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        return values(asked, at, *tile(asked, at, rows, jnp.arange(n)), at.size[rows][:, None] + at.size[None])
-
-    if d > _FLAT or n < 2 * _TURNS:
-        return of_rows(n, table)
-    return _ends(n, table, *_turned(asked, at))
-
-
-def _turned(asked: Asked, at: Cloud) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """What of_rows finds row by row, `(n, k)` values and `(n,)` counts, in few dimensions: particle i meets i + 1, i + 2, ... of a ring of
-    all, half way round, so that each pair is looked at once and everything is elementwise on long vectors.
-    """
-    n = at.x.shape[0]
-    x, w = at.rows(jnp.arange(n))
-    lists = [list(a.T) for a in (x, w, at.x, at.w)]
-    twice = jax.tree.map(lambda a: jnp.concatenate([a, a]), (lists, at.size))
-
-    def turn(by: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        (xs, ws, raw_x, raw_w), size = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, by, n), twice)
-        sums: tuple = ()
-        for p, q, u, v in zip(lists[0], xs, lists[1], ws, strict=True):
-            new = terms(asked, at, p - q, u - v)
-            sums = tuple(a + b for a, b in zip(sums, new, strict=True)) if sums else new
-        apart = functools.reduce(jnp.logical_or, (p != q for p, q in zip(lists[2], raw_x, strict=True)))
-        found, flags = listed(asked, at, sums, apart, at.size + size)
-        # past half way round a pair is met again: that changes no extreme, but the counts
-        once = (2 * by < n) | ((2 * by == n) & (2 * jnp.arange(n) < n))
-        return found, tuple((flag & once).astype(jnp.int32) for flag in flags)
-
-    def some(t: jax.Array, best: tuple) -> tuple:
-        for k in range(_TURNS):
-            found, flags = turn(1 + t * _TURNS + k)
-            best = tuple(map(jnp.maximum, best[0], found)), tuple(map(jnp.add, best[1], flags))
-        return best
-
-    none = ((jnp.full(n, -jnp.inf, at.x.dtype),) * len(asked.quantities), (jnp.zeros(n, jnp.int32),) * 3)
-    found, counts = jax.lax.fori_loop(0, -(-(n // 2) // _TURNS), some, none)
-    return jnp.stack(found, axis=1), counts
-
-
-def of_rows(n: int, table: Callable[[jax.Array], tuple[jax.Array, tuple[jax.Array, ...]]]) -> Extremes:
-    """The extremes of what a table tells of the pairs of some rows and all others, in tiles of rows; the last tile is filled with copies
-    of the last row.
-    """
-    height = max(1, min(n, _TILE_PAIRS // n))
-    num = -(-n // height)
-
-    def best(rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...], jax.Array]:
-        found, flags = table(rows)
-        ahead = jnp.arange(n)[None] > rows[:, None]  # each pair once
-        return found.max(2).T, tuple((flag & ahead).sum(1) for flag in flags)
-
-    every = jnp.minimum(jnp.arange(num * height), n - 1).reshape(num, height)
-    return _ends(n, table, *jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], jax.lax.map(best, every)))
-
-
-def _ends(n: int, table: Any, found: jax.Array, counts: tuple[jax.Array, ...]) -> Extremes:
-    """The extremes, from the largest value of each row and its counts: the partner is looked for again."""
-    i = jnp.argmax(found, axis=0)
-    ends = jnp.concatenate([i, jnp.argmax(counts[1] > 0)[None]])
-    partners, flags = table(ends)
-    j = jnp.argmax(jnp.diagonal(partners[:, :-1], axis1=0, axis2=1).T, axis=1)
-    twins, torn, unresolved = (total(count) for count in counts)
-    value, where = jnp.take_along_axis(found, i[None], axis=0)[0], jnp.sort(jnp.stack([i, j], axis=1), axis=1).astype(jnp.int32)
-    return Extremes(value, where, twins, torn, jnp.sort(jnp.stack([ends[-1], jnp.argmax(flags[1][-1])])).astype(jnp.int32), unresolved)
 
 
 def of_tile(asked: Asked, at: Cloud, there: jax.Array, height: int, best: Extremes, first: jax.Array) -> Extremes:

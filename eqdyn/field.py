@@ -17,6 +17,7 @@ from eqdyn._value import arity, bind
 from eqdyn.rule import Rule, Update, no_state, points_of, velocity, weight_of
 
 TILE_BYTES = 2**26  # what one tile of an all-pairs sum may take
+_TILE_TRACERS = 512  # tracers at once: what they feel of each input of a batch stays in the cache, several lanes of it too
 
 
 class Field(NamedTuple):
@@ -165,7 +166,16 @@ def _pull(summary: Callable, pull: Tree, y: Points) -> Points:
 
 def _additive_at(summary: Callable, head: Callable, y: Points, x: Tree, data: Tree) -> Points:
     pull = jax.grad(lambda s: head(s, data))(summary(points_of(x), weight_of(x), data))
-    return _pull(lambda y: summary(y, jnp.ones(y.shape[:1], y.dtype), data), pull, y)
+
+    def moved(y: Points) -> Points:
+        return _pull(lambda y: summary(y, jnp.ones(y.shape[:1], y.dtype), data), pull, y)
+
+    m, d = y.shape
+    if m < 2 * _TILE_TRACERS:
+        return moved(y)
+    num = -(-m // _TILE_TRACERS)
+    tiles = jnp.pad(y, ((0, num * _TILE_TRACERS - m), (0, 0)), mode="edge").reshape(num, _TILE_TRACERS, d)
+    return jax.lax.map(moved, tiles).reshape(-1, d)[:m]
 
 
 def _layer_force(summary: Callable, head: Callable, x: Tree, data: Tree) -> tuple[Tree, Info]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from eqdyn import _checks, _differences, _mesh, _near, _round, _screen
+from eqdyn import _checks, _differences, _mesh, _near, _round, _scan, _screen
 from eqdyn._differences import Asked, Extremes
 from eqdyn._types import Labels, Points, Scalar, Weights
 
@@ -121,7 +121,7 @@ def _extremes(asked: Asked, x: Points, w: Points) -> Extremes:
         found, at = _screen.screen(asked, x, w)
     else:
         at = _differences.cloud(asked, x, w)[0]
-        found = _differences.scan(asked, at)
+        found = _scan.scan(asked, at)
     found = _differences.measured(asked, at, found)
     return found._replace(value=found.value.astype(dtype))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -74,13 +75,22 @@ def _read(edges: Any, at: Any, num: int, frame: Frame) -> CurveStep:
         raise ValueError(msg)
     before, after = (_lengths(y, edges.value) for y in (frame.tracers, frame.tracers_next))
     ratio = after / before
-    y = frame.tracers_next
-    origin = y[at.value[:, 0]]
-    one, other = ((v := y[at.value[:, k]] - origin) / jnp.linalg.norm(v, axis=1, keepdims=True) for k in (1, 2))
-    # of the halves of sum and difference: accurate near 0 and near 180 degrees
-    turn = 2 * jnp.arctan2(jnp.linalg.norm(one + other, axis=1), jnp.linalg.norm(one - other, axis=1))
-    return CurveStep(jnp.min(ratio), jnp.max(ratio), jnp.degrees(jnp.max(turn)))
+    here, *ends = (_rows(frame.tracers_next, at.value[:, k]) for k in range(3))
+    one, other = ((v := end - here) / jnp.linalg.norm(v, axis=1, keepdims=True) for end in ends)
+    # of the halves of sum and difference: accurate near 0 and near 180 degrees; the angle grows with their ratio
+    up, down = (jnp.sum(v * v, axis=1) for v in (one + other, one - other))
+    most = jnp.argmax(up / down)
+    turn = 2 * jnp.arctan2(jnp.sqrt(up[most]), jnp.sqrt(down[most]))
+    return CurveStep(jnp.min(ratio), jnp.max(ratio), jnp.degrees(turn))
 
 
 def _lengths(y: jax.Array, edges: np.ndarray) -> jax.Array:
-    return jnp.linalg.norm(y[edges[:, 1]] - y[edges[:, 0]], axis=1)
+    return jnp.linalg.norm(_rows(y, edges[:, 1]) - _rows(y, edges[:, 0]), axis=1)
+
+
+def _rows(y: jax.Array, at: np.ndarray) -> jax.Array:
+    """`y[at]`, from slices where the rows follow one another, as along most curves: rows one by one take longer."""
+    starts = [0, *(np.flatnonzero(np.diff(at) != 1) + 1), len(at)]
+    if len(starts) > 16:
+        return y[at]
+    return jnp.concatenate([y[at[i] : at[j - 1] + 1] for i, j in itertools.pairwise(starts)])

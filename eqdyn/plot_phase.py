@@ -67,6 +67,7 @@ def phase_diagram(found: Any, *, y: str | None = None, lines: Mapping[str, Any] 
     plt = _pyplot()
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     lines = thresholds(found) if lines is None else lines
     order = list(dict.fromkeys(([y] if y else []) + others))
@@ -81,8 +82,11 @@ def phase_diagram(found: Any, *, y: str | None = None, lines: Mapping[str, Any] 
         if not np.any((values >= edges[0]) & (values <= edges[-1])):
             name += ", off the axis"
         ax.plot(np.repeat(values, 2), np.ravel([[k - 0.5, k + 0.5] for k in range(len(values))]), dash, color="black", linewidth=1.3, label=name)
-    if etas[0] > 0 and len(etas) > 2 and etas[-1] / etas[0] > 20:
+    if _by_factors(etas):
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlim(edges[0], edges[-1])
     _ticks(ax, whole, order)
     ax.set(xlabel=f"step size eta ({units})", title=title)
@@ -91,11 +95,19 @@ def phase_diagram(found: Any, *, y: str | None = None, lines: Mapping[str, Any] 
     return fig
 
 
+def _by_factors(etas: np.ndarray) -> bool:
+    """Whether step sizes are a factor apart rather than a difference."""
+    if len(etas) < 3 or etas[0] <= 0:
+        return False
+    factors, steps = np.diff(np.log(etas)), np.diff(etas)
+    return bool(factors.max() / factors.min() < steps.max() / steps.min())
+
+
 def _edges(etas: np.ndarray) -> np.ndarray:
     """Between the step sizes, and as far beyond the first and the last."""
     if len(etas) == 1:
         return np.array([0.5, 1.5]) * etas
-    log = etas[0] > 0 and etas[-1] / etas[0] > 20
+    log = _by_factors(etas)
     x = np.log(etas) if log else etas
     middle = (x[1:] + x[:-1]) / 2
     edges = np.concatenate([[2 * x[0] - middle[0]], middle, [2 * x[-1] - middle[-1]]])

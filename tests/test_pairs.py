@@ -9,7 +9,7 @@ import pytest
 from tables import BROKEN, LOSS, RULES, batch, start
 
 import eqdyn as eq
-from eqdyn import _differences, _screen, geometry
+from eqdyn import _differences, _scan, _screen, geometry
 
 DTYPES = [jnp.float32, jnp.float64]
 
@@ -301,3 +301,32 @@ def test_counts_of_pairs_do_not_run_over():
     assert int(_differences.added(jnp.int32(2**31 - 2), jnp.int32(5))) == 2**31 - 1
     found = eq.measure.pair_constants(jnp.zeros((1200, 1), jnp.float32).at[0].set(1), jnp.zeros((1200, 1), jnp.float32))
     assert int(found.num_twins) == 1199 * 1198 // 2
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize(("n", "d"), [(14, 1), (15, 2), (16, 2), (41, 3), (64, 8)])
+def test_half_way_round_the_ring_every_pair_is_met_once(n, d, moved):
+    """The scan of few dimensions finds row for row what the scan in tiles finds, twins, torn and unresolved pairs counted once."""
+    rng = np.random.default_rng(n)
+    x = rng.standard_normal((n, d)).astype(np.float32)
+    w = (x + 0.1 * rng.standard_normal((n, d))).astype(np.float32)
+    x[n // 2], w[n // 2] = x[0], w[0]  # twins, opposite each other on the ring where n is even
+    x[3] = x[1]  # torn
+    x[5] = x[4] * (1 + 1e-7)  # unresolved
+    w[6] = w[2]  # merged where w is a place
+    quantities = ("rate", "closing", "low", "high", "margin") if moved else ("rate", "closing")
+    asked = _differences.Asked(quantities, moved=moved, floor=1e-6 if moved else 0.0)
+
+    def both(x, w):
+        at = _differences.cloud(asked, x, w)[0]
+
+        def table(rows):
+            sizes = at.size[rows][:, None] + at.size[None]
+            return _differences.values(asked, at, *_differences.tile(asked, at, rows, jnp.arange(n)), sizes)
+
+        return _scan._ends(n, table, *_scan._turned(asked, at)), _scan._by_rows(n, table)
+
+    turned, tiled = jax.jit(both)(jnp.asarray(x), jnp.asarray(w))
+    for name, one, other in zip(turned._fields, turned, tiled, strict=True):
+        np.testing.assert_array_equal(one, other, err_msg=name)
+    assert (int(turned.twins), int(turned.torn)) == (1, 1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eqdyn import _differences, _screen, geometry
+from eqdyn import _differences, _scan, _screen, geometry
 from eqdyn._differences import Asked
 
 OF_U = Asked(("rate", "closing"), moved=False)
@@ -290,7 +290,7 @@ def test_lanes_may_branch():
 def test_many_dimensions_go_through_products_and_few_do_not(monkeypatch):
     taken = []
     monkeypatch.setattr(
-        _screen, "screen", lambda asked, x, w: (taken.append(x.shape), _differences.scan(asked, at := _differences.cloud(asked, x, w)[0]), at)[1:]
+        _screen, "screen", lambda asked, x, w: (taken.append(x.shape), _scan.scan(asked, at := _differences.cloud(asked, x, w)[0]), at)[1:]
     )
     for n, d in ((1024, 2), (1024, 15), (40, 800), (512, 16), (1024, 794)):
         jax.eval_shape(geometry.pair_constants, *(jax.ShapeDtypeStruct((n, d), jnp.float32),) * 2)

@@ -247,7 +247,7 @@ def test_help(arguments):
     assert "usage: python3 -m eqdyn" in done.stdout
 
 
-LONG = {"02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams"}
+LONG = {"01_start", "02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

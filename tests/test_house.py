@@ -22,6 +22,7 @@ FLOORS = {
         "shapes",
         "_idx",
         "data",
+        "_branch",
         "_differences",
         "_scan",
         "_near",

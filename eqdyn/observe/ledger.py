@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks, _screen, geometry, groups
+from eqdyn._branch import rarely
 from eqdyn._lifted import lifted_rows
 from eqdyn._types import Points, Tree
 from eqdyn._value import bind
@@ -133,12 +134,13 @@ def _plain(value: np.ndarray) -> Any:
 
 
 class _Carry(NamedTuple):
-    """`start` and `now`: the particles before the first record and after the last one, of which there have been `seen`. `low` and
-    `high`: sums, with the rounding that each has lost so far.
+    """`start` and `now`: the particles before the first record and after the last one, of which there have been `seen`. `twins`: whether
+    some were at one place at the start. `low` and `high`: sums, with the rounding that each has lost so far.
     """
 
     start: Points
     now: Points
+    twins: jax.Array
     seen: jax.Array
     low: tuple[jax.Array, jax.Array]
     high: tuple[jax.Array, jax.Array]
@@ -190,7 +192,8 @@ def _init(group: Any, frame: Frame) -> _Carry:
     _checks.points(start, "x", least=2)
     zero, none = jnp.zeros((), start.dtype), jnp.zeros((), jnp.int32)
     record = LedgerRecord(zero, zero, jnp.zeros((2,), jnp.int32), zero, zero, zero, zero, none, none)
-    return _Carry(start, start, none, (zero, zero), (zero, zero), series_like(record))
+    twins = _coincide(start)
+    return _Carry(start, start, twins, none, (zero, zero), (zero, zero), series_like(record))
 
 
 def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
@@ -202,14 +205,19 @@ def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
     every = _EVERY if _screen.pays(x) else 1
     ends = carry.start, x_next
     log_low, log_high = _since(*ends) if every == 1 else jax.lax.cond(carry.seen % every == 0, _since, _not_taken, *ends)
-    met = geometry.num_places(geometry.labels(x_next)) < x.shape[0]
-    merged, crossings = jax.lax.cond(met, functools.partial(_coincidences, group, lifted), _none, frame)
+    # where distances are looked at anyway no particles need be sorted: distinct ones that coincide now have come to nothing
+    met = carry.twins | jnp.isneginf(log_low) if every == 1 else _coincide(x_next)
+    merged, crossings = rarely(met, functools.partial(_coincidences, group, lifted), _none, frame)
     # without a certificate of its own a step may have brought any pair to nothing
     sure = (eta_mu < 1) & (merged == 0)
     low = plus(*carry.low, jnp.where(sure, jnp.log1p(-jnp.where(sure, eta_mu, 0)), -jnp.inf))
     high = plus(*carry.high, jnp.where(jnp.isnan(q), jnp.inf, jnp.log1p(q)))
     record = LedgerRecord(q, eta_mu, found.k_pair_at, low[0], high[0], log_low, log_high, merged, crossings)
-    return _Carry(carry.start, x_next, carry.seen + 1, low, high, carry.series.append(frame.step, record))
+    return _Carry(carry.start, x_next, carry.twins, carry.seen + 1, low, high, carry.series.append(frame.step, record))
+
+
+def _coincide(x: Points) -> jax.Array:
+    return geometry.num_places(geometry.labels(x)) < x.shape[0]
 
 
 def _coincidences(group: Any, lifted: bool, frame: Frame) -> tuple[jax.Array, jax.Array]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eqdyn import (
+        covariant,
         data,
         field,
         geometry,
@@ -75,6 +76,7 @@ __all__ = [
     "compare",
     "compile_count",
     "controls",
+    "covariant",
     "critical",
     "data",
     "field",
@@ -104,8 +106,8 @@ __all__ = [
 
 
 _ROOMS = {
-    "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "rules", "shapes", "store",
-    "topology", "transverse",
+    "covariant", "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "rules", "shapes",
+    "store", "topology", "transverse",
 }  # fmt: skip
 _HOMES = {
     "_certify": ("Certificate", "certify"),

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from eqdyn._types import Key, Points, Tree
-from eqdyn._value import bind, typed
+from eqdyn._value import Bound, bind, typed
 from eqdyn.field import Field, Info, as_field
 from eqdyn.rule import Rule, Update, points_of, velocity
 
@@ -94,6 +94,8 @@ class _Same:
 def _made_of(value: Any) -> Any:
     if isinstance(value, tuple):
         return type(value), tuple(_made_of(item) for item in value)
+    if isinstance(value, Bound):  # ours are compared by value
+        return value
     if isinstance(value, functools.partial) and not value.keywords:
         return functools.partial, _made_of((value.func, *value.args))
     if isinstance(value, types.FunctionType) and value.__module__.split(".")[0] == "optax":

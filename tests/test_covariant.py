@@ -449,3 +449,47 @@ def test_arrays_that_are_no_run():
         eq.covariant.exponent(g, g, method="X9")
     with contextlib.suppress(ValueError), pytest.raises(ValueError, match="window"):
         eq.covariant.exponent(g, g, window=50)
+
+
+# --- along a run -----------------------------------------------------------------------------------------------------------
+
+
+def noisy(x, data):
+    """All noise: the gradient is the batch times a size for each coordinate."""
+    return jnp.sum(x * data[0] * SIZE.astype(x.dtype))
+
+
+SIZE = jnp.logspace(-1, 1, 12).reshape(12, 1)
+OPTIMIZERS = {
+    "SGD": (optax.sgd(1.0), 0.0),
+    "Adam, beta1 = 0": (optax.adam(1.0, b1=0.0, b2=0.99), 0.5),
+    "diagonal, 1/4": (descent(1.0, 0.25, tau1=0, tau2=99), 0.25),
+    "natural": (descent(1.0, 1.0, tau1=0, tau2=99, eps=1e-6), 1.0),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_exponent_of_an_optimizer_is_read_off_its_run(name):
+    tx, alpha = OPTIMIZERS[name]
+    data = eq.Batches(jax.random.normal(jax.random.key(0), (512, 12, 1)), 1)
+    run = eq.simulate(eq.rules.from_optax(tx, noisy), jnp.zeros((12, 1)), eta=1e-3, num_steps=2048, data=data, key=jax.random.key(1),
+                      observe={"regime": eq.observe.regime(noisy)})  # fmt: skip
+    seen = run.observed["regime"]
+    assert seen.gradients.shape == seen.updates.shape == (2048, 12)
+    found = seen.exponent(first=500)  # once the optimizer's own averages have filled
+    assert abs(found.alpha - alpha) < 0.05
+    assert not found.verdict.startswith("unresolved")
+
+
+def test_many_parameters_are_drawn_from_and_lanes_told_apart():
+    data = eq.Batches(jax.random.normal(jax.random.key(0), (64, 12, 1)), 1)
+    watch = {"regime": eq.observe.regime(noisy, num=5, stride=2)}
+    x0 = jnp.zeros((3, 12, 1))
+    run = eq.simulate(eq.rules.gradient(noisy), x0, lanes=3, eta=1e-3, num_steps=64, data=data, key=jax.random.key(1), observe=watch)
+    seen = run.observed["regime"]
+    assert seen.gradients.shape == (3, 32, 5)
+    assert len(set(seen.coordinates.tolist())) == 5
+    np.testing.assert_array_equal(seen.updates, -seen.gradients)
+    with pytest.raises(ValueError, match="expected one; write regime.lane"):
+        seen.exponent()
+    assert seen.lane(1).exponent().alpha == pytest.approx(0, abs=1e-12)

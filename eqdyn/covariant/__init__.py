@@ -2,7 +2,7 @@
 
 from eqdyn.covariant import bowl, interpolation
 from eqdyn.covariant._descent import DescentState, descent
-from eqdyn.covariant._exponent import Exponent, exponent
+from eqdyn._exponent import Exponent, exponent
 from eqdyn.covariant._fokker_planck import Density, fokker_planck
 
 __all__ = ["Density", "DescentState", "Exponent", "bowl", "descent", "exponent", "fokker_planck", "interpolation"]

@@ -11,11 +11,13 @@ from eqdyn.observe.density import density
 from eqdyn.observe.exponents import lyapunov
 from eqdyn.observe.ledger import Ledger, certificate
 from eqdyn.observe.readings import betti, persistence
+from eqdyn.observe.regime import Regime, regime
 from eqdyn.observe.swap import transverse
 
 __all__ = [
     "Approach",
     "Ledger",
+    "Regime",
     "atoms",
     "betti",
     "certificate",
@@ -26,6 +28,7 @@ __all__ = [
     "merges",
     "pair_constants",
     "persistence",
+    "regime",
     "sharpness",
     "stretch",
     "tracer_curve",

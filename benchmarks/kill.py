@@ -2,10 +2,10 @@
 
     python3 benchmarks/kill.py
 
-Each round starts the sweep in a new folder, kills its process after a random time, every second time counted from the first cell that it commits (so that
-starting Python, compiling, computing and writing are all hit; `--workers 2` kills one of two that share the folder), starts it again, and so on; the last start is left alone. Then every file of the folder is
-held against the unbroken one's, the manifest but for its section `log`; cells that were done before a kill must not have been written again, and no
-claim may be left. Exits with 1 if anything differs.
+Each round starts the sweep in a new folder, kills its process after a random time, every second time counted from the first cell that it commits
+(starting Python, compiling, computing and writing are all hit), starts it again, and so on; the last start is left alone. With `--workers 2` one of
+two that share the folder is killed. Then every file of the folder is held against the unbroken one's, the manifest but for its section `log`; cells
+that were done before a kill must not have been written again, and no claim may be left. Exits with 1 if anything differs.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 
     python3 benchmarks/kill.py
 
-Each round starts the sweep in a new folder, kills its process after a random time (starting Python, compiling, computing and writing are all hit;
-`--workers 2` kills one of two that share the folder), starts it again, and so on; the last start is left alone. Then every file of the folder is
-held against the unbroken one's, the manifest but for its section `log`; cells that were done before a kill must not have been written again, and no
-claim may be left. Exits with 1 if anything differs.
+Each round starts the sweep in a new folder, kills its process after a random time, every second time counted from the first cell that it commits
+(starting Python, compiling, computing and writing are all hit), starts it again, and so on; the last start is left alone. With `--workers 2` one of
+two that share the folder is killed. Then every file of the folder is held against the unbroken one's, the manifest but for its section `log`; cells
+that were done before a kill must not have been written again, and no claim may be left. Exits with 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -58,12 +58,16 @@ def stamps(folder: Path) -> dict[str, int]:
 def round_of(folder: Path, kills: int, whole: dict[str, Any], draw: random.Random, workers: int) -> dict[str, Any]:
     """One folder, killed so many times."""
     again, during, done_at = 0, {"start": 0, "compute": 0}, []
-    longest = 4.0
-    for _ in range(kills):
+    for number in range(kills):
         before = stamps(folder)
         others = [started(folder) for _ in range(workers - 1)]
         worker = started(folder)
-        time.sleep(draw.uniform(0.0, longest))
+        if number % 2:  # at work: computing and writing
+            while worker.poll() is None and len(stamps(folder)) == len(before):
+                time.sleep(0.005)
+            time.sleep(draw.uniform(0.0, 0.5))
+        else:  # at any time, most of which is the start
+            time.sleep(draw.uniform(0.0, 4.0))
         worker.send_signal(signal.SIGKILL)
         worker.communicate()
         for other in others:

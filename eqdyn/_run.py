@@ -229,7 +229,7 @@ class History:
             if count:
                 cut = (slice(None), slice(count)) if laned else (slice(count),)
                 steps = np.asarray(node.steps)[(0, slice(count)) if laned else cut]
-                values = jax.tree.map(lambda leaf: _mesh.on_host(leaf)[cut], node.values)
+                values = jax.tree.map(lambda leaf: _mesh.on_host(leaf)[cut].copy(), node.values)  # a view would keep all the room
                 place = jax.tree_util.keystr(path)
                 self.parts.setdefault(place, []).append((steps, self._sent_off(place, values)))
             return Series(node.steps, node.values, jnp.zeros_like(node.count))

@@ -16,7 +16,7 @@ from eqdyn._types import Tree, Weighted
 from eqdyn.observer import Frame, Observer, Series, is_series, series_like
 from eqdyn.rule import Rule, points_of
 
-LEAVING_BYTES = 2**26  # of records that leave the device, how much may wait on it, lanes together
+ROOM_BYTES = 2**26  # how much of an observer's records may wait on the device, lanes together
 
 
 def continued(rule: Rule, before: Run, lanes: Any, key: Any, tracers: Any) -> tuple[Any, Any, Any]:
@@ -169,15 +169,13 @@ def prepared(
     axis = 1 if program.lanes else 0
 
     def records_of(name: str) -> int:
-        """How many records a chunk has room for. Whole configurations leave, so room for all 256 would fill a device; what there is room
+        """How many records a chunk has room for. Of whole configurations room for all 256 would fill a device; what there is room
         for does not depend on num_steps, since the program does on it.
         """
         full = -(-capacity // observers[name].stride)
-        if observers[name].leaving is None:
-            return full
         series = [node for node in jax.tree.leaves(watched[name], is_leaf=is_series) if is_series(node)]
         size = sum(leaf.nbytes // leaf.shape[axis] for node in series for leaf in jax.tree.leaves(node.values))
-        return max(1, min(full, LEAVING_BYTES // max(1, size)))
+        return max(1, min(full, ROOM_BYTES // max(1, size)))
 
     def roomy(tree: Tree, records: int) -> Tree:
         """Every series, emptied, with room for so many records."""

@@ -217,7 +217,7 @@ def test_room_on_the_device_is_small(monkeypatch, lanes):
     x0 = jnp.asarray(polygon(12))
     options = {"eta": 0.1, "num_steps": 9, "lanes": lanes, "observe": {"betti": eq.observe.betti(max_dim=1, stride=2)}}
     whole = eq.simulate(SHRINK, x0, **options)
-    monkeypatch.setattr(_start, "LEAVING_BYTES", 2 * x0.nbytes * (lanes or 1) + 1)
+    monkeypatch.setattr(_start, "ROOM_BYTES", 2 * x0.nbytes * (lanes or 1) + 1)
     run = eq.simulate(SHRINK, x0, **options)
     assert run._carry.watched["betti"].values.shape[-3] == 2
     assert np.array_equal(run.x, whole.x)

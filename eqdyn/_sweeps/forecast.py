@@ -14,6 +14,7 @@ from eqdyn._sweeps.cell import begin
 from eqdyn._sweeps.plan import Cell, Plan
 
 WIDTH = 64  # lanes side by side, unless memory or the grid has fewer: a step is then long beside what it takes to start one
+MACHINERY = 2**25  # bytes that JAX and XLA take for themselves when a program is compiled and run (measured)
 _PROBE = 0.2  # seconds that a probe should take at least
 
 
@@ -24,7 +25,8 @@ class Forecast(NamedTuple):
     Fields:
         cells: how many.
         lanes: side by side in the widest.
-        bytes: at most at once, beside what the process holds before: the carry of a cell, twice while a chunk runs, scratch, records, data.
+        bytes: at most at once, beside what the process holds before: the carry of a cell, twice while a chunk runs, scratch, records, data,
+            and 32 MiB for JAX itself.
         seconds: for all cells, compilation left out; NaN if not probed.
         programs: at most, one for each group of points that cannot run side by side; those of equal shapes share one.
     """
@@ -55,7 +57,7 @@ def cell_bytes(plan: Plan, cell: Cell) -> int:
     """What a cell takes at most at once: what a chunk is given, beside what comes out and scratch; records once in parts and once joined."""
     run, more = begin(plan, cell)
     found = memory_of(more.pop("rule"), run, num_steps=plan.num_steps, **more)
-    return found.given + found.result + found.scratch + 2 * found.records
+    return found.given + found.result + found.scratch + 2 * found.records + MACHINERY
 
 
 def width_within(plan: Plan, budget: int, widest: int | None = None) -> int:

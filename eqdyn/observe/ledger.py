@@ -206,7 +206,7 @@ def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
     ends = carry.start, x_next
     log_low, log_high = _since(*ends) if every == 1 else jax.lax.cond(carry.seen % every == 0, _since, _not_taken, *ends)
     # where distances are looked at anyway no particles need be sorted: distinct ones that coincide now have come to nothing
-    met = carry.twins | jnp.isneginf(log_low) if every == 1 else _coincide(x_next)
+    met = (carry.twins | jnp.isneginf(log_low)) & jnp.any(x_next != x) if every == 1 else _coincide(x_next)
     merged, crossings = rarely(met, functools.partial(_coincidences, group, lifted), _none, frame)
     # without a certificate of its own a step may have brought any pair to nothing
     sure = (eta_mu < 1) & (merged == 0)

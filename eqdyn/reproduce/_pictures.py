@@ -80,7 +80,8 @@ def _bands(ax: Any, runs: np.ndarray) -> None:
         axis.get_major_locator().set_params(integer=True)
     for degree, (colour, dash) in enumerate(_STYLES):
         ax.plot(epochs, middle[:, degree], dash, color=colour, label=f"b{degree}", linewidth=_WIDTHS[degree])
-        ax.fill_between(epochs, middle[:, degree] - spread[:, degree], middle[:, degree] + spread[:, degree], color=colour, alpha=0.2, linewidth=0)
+        low = np.maximum(middle[:, degree] - spread[:, degree], 0)  # counts
+        ax.fill_between(epochs, low, middle[:, degree] + spread[:, degree], color=colour, alpha=0.2, linewidth=0)
 
 
 def page(path: Path, clouds: Mapping[str, Any], *, title: str, lines: Sequence[str]) -> None:

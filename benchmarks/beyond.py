@@ -155,9 +155,13 @@ def rows_of(name: str, model: Model, num_steps: int, seed: int) -> list[dict[str
 
 
 def _left(group: Any, params: Any) -> int:
-    """Units left when those whose incoming weights agree within 1 % of the median norm of a unit fold; -1 if a weight is not finite."""
+    """Units left when those whose incoming weights agree within 1 % of the median norm of a unit fold; -1 if a weight is not finite, or if
+    units cannot fold: such as are also averaged over (a residual stream under its normalisation).
+    """
     x = np.asarray(group.particles(params))
-    return eq.networks.effective_width(params, group, 0.01 * float(np.median(np.linalg.norm(x, axis=1)))) if np.isfinite(x).all() else -1
+    if group.between or any(leaf.outgoing is None for leaf in group.leaves) or not np.isfinite(x).all():
+        return -1
+    return eq.networks.effective_width(params, group, 0.01 * float(np.median(np.linalg.norm(x, axis=1))))
 
 
 def main() -> None:

@@ -92,7 +92,7 @@ def forecast_of(plan: Plan, width: int, *, workers: int = 1, timed: bool = True)
             with _growth() as seen:
                 seconds_of[cell.group] = _seconds(plan, cell)
             # a library's matrix products take scratch that the compiler does not count
-            bytes_of[cell.group] = max(bytes_of[cell.group], seen[0] + 2 * _counted(plan, cell).records)
+            bytes_of[cell.group] = max(bytes_of[cell.group], seen[0] + _counted(plan, cell).records)
     return Forecast(
         len(cells), max(len(cell.points) for cell in cells), workers * max(bytes_of.values()),
         sum(seconds_of[cell.group] for cell in cells) / workers, len(bytes_of),

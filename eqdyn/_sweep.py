@@ -112,7 +112,8 @@ def forecast(
 ) -> Forecast:  # fmt: skip
     """What `eqdyn.sweep` with these arguments will take, without running it. ESTIMATE.
 
-    Bytes are the compiler's count of the largest cell, `workers` times; seconds come from some steps of one cell of each program.
+    Bytes are the compiler's count of the largest cell, or what its probe is seen to take where that is more, `workers` times; seconds come from
+    that probe, some steps of one cell of each program.
 
     Args:
         make_rule, x0, grid, eta, num_steps, data, key, observe, tracers, every, chunk, keep, lanes, memory: as in `sweep`.

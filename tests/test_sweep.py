@@ -366,6 +366,14 @@ def test_the_forecast_counts_what_is_there():
     assert forecast.width_within(made, narrow.bytes) == 8
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not tell")
+def test_what_a_probe_takes_is_seen_though_it_is_given_back():
+    with forecast._growth() as seen:
+        held = np.ones(2**23)
+        del held
+    assert 2**25 <= seen[0] < 2**27
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------------------
 
 BAD = [

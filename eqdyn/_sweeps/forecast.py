@@ -1,14 +1,19 @@
-"""What a sweep will take, told before it starts: bytes by the compiler's own count, seconds by a few steps of one cell of each program."""
+"""What a sweep will take, told before it starts: bytes by the compiler's own count, or by what some steps of a cell are seen to take where that is
+more, seconds by those steps.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from eqdyn._ready import memory_of
+from eqdyn._ready import Memory, memory_of
 from eqdyn._simulate import simulate
 from eqdyn._sweeps.cell import begin
 from eqdyn._sweeps.plan import Cell, Plan
@@ -55,9 +60,13 @@ def available() -> int:
 
 def cell_bytes(plan: Plan, cell: Cell) -> int:
     """What a cell takes at most at once: what a chunk is given, beside what comes out and scratch; records once in parts and once joined."""
-    run, more = begin(plan, cell)
-    found = memory_of(more.pop("rule"), run, num_steps=plan.num_steps, **more)
+    found = _counted(plan, cell)
     return found.given + found.result + found.scratch + 2 * found.records + MACHINERY
+
+
+def _counted(plan: Plan, cell: Cell) -> Memory:
+    run, more = begin(plan, cell)
+    return memory_of(more.pop("rule"), run, num_steps=plan.num_steps, **more)
 
 
 def width_within(plan: Plan, budget: int, widest: int | None = None) -> int:
@@ -78,12 +87,35 @@ def forecast_of(plan: Plan, width: int, *, workers: int = 1, timed: bool = True)
     cells = plan.cells(width)
     bytes_of, seconds_of = {}, {}
     for cell in one_a_program(plan, width):
-        bytes_of[cell.group] = cell_bytes(plan, cell)
-        seconds_of[cell.group] = _seconds(plan, cell) if timed else float("nan")
+        bytes_of[cell.group], seconds_of[cell.group] = cell_bytes(plan, cell), float("nan")
+        if timed:
+            with _growth() as seen:
+                seconds_of[cell.group] = _seconds(plan, cell)
+            # a library's matrix products take scratch that the compiler does not count
+            bytes_of[cell.group] = max(bytes_of[cell.group], seen[0] + _counted(plan, cell).records)
     return Forecast(
         len(cells), max(len(cell.points) for cell in cells), workers * max(bytes_of.values()),
         sum(seconds_of[cell.group] for cell in cells) / workers, len(bytes_of),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _growth() -> Iterator[list[int]]:
+    """By how many bytes this process grows at most while the block runs, in the list's one place; 0 where the system does not tell."""
+    found = [0]
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the largest size is counted from now on
+        before = _size("VmRSS")
+    except (OSError, KeyError):
+        yield found
+        return
+    yield found
+    found[0] = max(0, _size("VmHWM") - before)
+
+
+def _size(field: str) -> int:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[field].split()[0]) * 1024
 
 
 def _seconds(plan: Plan, cell: Cell) -> float:

@@ -303,6 +303,25 @@ def test_every_curve_of_a_picture_is_drawn():
     plt.close(figure)
 
 
+def _counting(x):
+    return jnp.arange(x.size, dtype=x.dtype).reshape(x.shape)
+
+
+def _forgetting(x, state, data=None, *, key=None):
+    return eq.Update(jnp.zeros_like(x), jnp.zeros_like(state))
+
+
+@pytest.mark.parametrize("lanes", [None, 3])
+def test_particles_merge_where_only_their_state_moves(lanes):
+    """Three at two places, with three states that become one: nobody's parameters move, and a lifted particle is lost."""
+    x = jnp.array([[0.0], [0.0], [1.0]])
+    rule = eq.Rule(_counting, _forgetting)
+    x0 = x if lanes is None else jnp.stack([x] * lanes)
+    book = eq.simulate(rule, x0, eta=1.0, num_steps=2, lanes=lanes, observe={"ledger": eq.observe.certificate(lifted=True)}).observed["ledger"]
+    one = book if lanes is None else book.lane(1)
+    assert one.values.merged.tolist() == [1, 0]
+
+
 def test_a_crossing_is_no_merge():
     """Particles that keep their velocity: two of them pass through one place, and on."""
     x = jnp.array([[-1.0], [1.0], [5.0]])

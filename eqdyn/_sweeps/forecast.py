@@ -60,13 +60,16 @@ def available() -> int:
 
 def cell_bytes(plan: Plan, cell: Cell) -> int:
     """What a cell takes at most at once: what a chunk is given, beside what comes out and scratch; records once in parts and once joined."""
-    found = _counted(plan, cell)
-    return found.given + found.result + found.scratch + 2 * found.records + MACHINERY
+    return _bytes(_counted(plan, cell))
 
 
 def _counted(plan: Plan, cell: Cell) -> Memory:
     run, more = begin(plan, cell)
     return memory_of(more.pop("rule"), run, num_steps=plan.num_steps, **more)
+
+
+def _bytes(found: Memory) -> int:
+    return found.given + found.result + found.scratch + 2 * found.records + MACHINERY
 
 
 def width_within(plan: Plan, budget: int, widest: int | None = None) -> int:
@@ -87,12 +90,13 @@ def forecast_of(plan: Plan, width: int, *, workers: int = 1, timed: bool = True)
     cells = plan.cells(width)
     bytes_of, seconds_of = {}, {}
     for cell in one_a_program(plan, width):
-        bytes_of[cell.group], seconds_of[cell.group] = cell_bytes(plan, cell), float("nan")
+        counted = _counted(plan, cell)
+        bytes_of[cell.group], seconds_of[cell.group] = _bytes(counted), float("nan")
         if timed:
             with _growth() as seen:
                 seconds_of[cell.group] = _seconds(plan, cell)
             # a library's matrix products take scratch that the compiler does not count
-            bytes_of[cell.group] = max(bytes_of[cell.group], seen[0] + _counted(plan, cell).records)
+            bytes_of[cell.group] = max(bytes_of[cell.group], seen[0] + counted.records)
     return Forecast(
         len(cells), max(len(cell.points) for cell in cells), workers * max(bytes_of.values()),
         sum(seconds_of[cell.group] for cell in cells) / workers, len(bytes_of),

@@ -205,8 +205,7 @@ def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
     every = _EVERY if _screen.pays(x) else 1
     ends = carry.start, x_next
     log_low, log_high = _since(*ends) if every == 1 else jax.lax.cond(carry.seen % every == 0, _since, _not_taken, *ends)
-    # where distances are looked at anyway no particles need be sorted: distinct ones that coincide now have come to nothing
-    met = (carry.twins | jnp.isneginf(log_low)) & jnp.any(x_next != x) if every == 1 else _coincide(x_next)
+    met = _may_coincide(carry.twins, log_low, x, x_next, frame.state) if every == 1 else _coincide(x_next)
     merged, crossings = rarely(met, functools.partial(_coincidences, group, lifted), _none, frame)
     # without a certificate of its own a step may have brought any pair to nothing
     sure = (eta_mu < 1) & (merged == 0)
@@ -218,6 +217,16 @@ def _update(group: Any, lifted: bool, carry: _Carry, frame: Frame) -> _Carry:
 
 def _coincide(x: Points) -> jax.Array:
     return geometry.num_places(geometry.labels(x)) < x.shape[0]
+
+
+def _may_coincide(twins: jax.Array, log_low: jax.Array, x: Points, x_next: Points, state: Tree) -> jax.Array:
+    """Whether the step may have something to count, without sorting: distances tell that distinct particles have come to nothing, or cannot
+    tell (they are not finite). Without a state nothing happens where nobody moves, as in a lane that has ended.
+    """
+    met = twins | ~(log_low > -jnp.inf)
+    if jax.tree.leaves(state):
+        return met
+    return met & jnp.any((x_next != x) & ~(jnp.isnan(x_next) & jnp.isnan(x)))
 
 
 def _coincidences(group: Any, lifted: bool, frame: Frame) -> tuple[jax.Array, jax.Array]:

@@ -74,9 +74,7 @@ def multiplication() -> Problem:
 
 def incoming(params: Any) -> list[Any]:
     """Hidden units as particles: their incoming weights and bias."""
-    return [
-        eq.groups.from_axes(params, {f"{name}/w": 1, f"{name}/b": 0}) for name in ("in", "between")
-    ]
+    return [eq.groups.from_axes(params, {f"{name}/w": 1, f"{name}/b": 0}) for name in ("in", "between")]
 
 
 def methods(params: Any) -> dict[str, Callable[[float], Any]]:
@@ -207,7 +205,8 @@ def costs(repeats: int, refresh: int, num_steps: int) -> list[dict[str, Any]]:
     table = []
     for name, found in times.items():
         adam = times[name.split(":")[0] + ": optax Adam"]["median"]
-        table.append({"row": name, "ms a step": found["median"] / num_steps * 1e3, "times Adam": found["median"] / adam, "first call, s": found["first"]})
+        row = {"row": name, "ms a step": found["median"] / num_steps * 1e3}
+        table.append(row | {"times Adam": found["median"] / adam, "first call, s": found["first"]})
     return table
 
 

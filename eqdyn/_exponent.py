@@ -14,8 +14,8 @@ BETWEEN, UNRESOLVED = "between the regimes", "unresolved"
 METHODS = ("auto", "directions", "coordinates")
 LEAST_DECADES = 1.0  # of kappa: over less a slope means nothing
 WIDEST = 0.4  # an interval longer than this tells no regime from the next
-_BLOCK = 8  # differences that are kept together, in halves and in the bootstrap
-_DRAWS = 400
+BLOCK = 8  # differences that are kept together, in halves and in the bootstrap
+DRAWS = 400
 
 
 class Exponent(NamedTuple):
@@ -86,12 +86,12 @@ def exponent(
         Vanchurin, arXiv:2504.14728 (the power law); the estimator is derived, with the intercept left free.
     """
     g, u = _asked(gradients, updates, method, confidence)
-    whiteness = _whiteness(g)
-    width = _window(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    whiteness = whiteness_of(g)
+    width = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
     if len(g) // width < 16:
         msg = f"window: got {width} of {len(g)} steps; expected at least 16 windows."
         raise ValueError(msg)
-    dg, du = (_differences(a, width) for a in (g, u))
+    dg, du = (differences(a, width) for a in (g, u))
     asked = ("directions", "coordinates") if method == "auto" else (method,)
     lines = {name: line for name in asked if (line := _line(dg, du, name, confidence, seed)) is not None}
     if not lines:
@@ -100,11 +100,11 @@ def exponent(
                         math.nan, whiteness)  # fmt: skip
     name = min(lines, key=lambda name: (lines[name].scatter, name))
     line = lines[name]
-    return Exponent(line.alpha, line.alpha - line.half, line.alpha + line.half, _verdict(line), name, line.decades, width, len(dg), line.x, line.y,
+    return Exponent(line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line), name, line.decades, width, len(dg), line.x, line.y,
                     line.scatter, whiteness)  # fmt: skip
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     alpha: float
     half: float
     decades: float
@@ -130,26 +130,26 @@ def _asked(gradients: Any, updates: Any, method: str, confidence: Any) -> tuple[
     return g, u
 
 
-def _windows(a: np.ndarray, width: int) -> np.ndarray:
+def windows(a: np.ndarray, width: int) -> np.ndarray:
     num = len(a) // width
     return a[: num * width].reshape(num, width, -1).mean(1)
 
 
-def _differences(a: np.ndarray, width: int) -> np.ndarray:
+def differences(a: np.ndarray, width: int) -> np.ndarray:
     """Of neighbouring windows, over the root of 2: of white noise their variance is that of a window."""
-    return np.diff(_windows(a, width), axis=0) / math.sqrt(2)
+    return np.diff(windows(a, width), axis=0) / math.sqrt(2)
 
 
-def _whiteness(g: np.ndarray) -> np.ndarray:
+def whiteness_of(g: np.ndarray) -> np.ndarray:
     """The Allan variance of the gradients times its window, over its first value, by window: the middle coordinate."""
     widths = [2**k for k in range(int(math.log2(max(1, len(g) // 16))) + 1)]
-    allan = np.stack([width * np.mean(_differences(g, width) ** 2, axis=0) for width in widths])
+    allan = np.stack([width * np.mean(differences(g, width) ** 2, axis=0) for width in widths])
     moving = allan[0] > 0
     ratio = np.median(allan[:, moving] / allan[0, moving], axis=1) if moving.any() else np.ones(len(widths))
     return np.stack([widths, ratio], axis=1)
 
 
-def _window(whiteness: np.ndarray, steps: int) -> int:
+def window_of(whiteness: np.ndarray, steps: int) -> int:
     """The shortest window from which on the noise is white, as far as the next; the first, where none is."""
     for k in range(len(whiteness) - 1):
         if whiteness[k, 0] * 128 > steps and k:
@@ -159,11 +159,11 @@ def _window(whiteness: np.ndarray, steps: int) -> int:
     return 1
 
 
-def _line(dg: np.ndarray, du: np.ndarray, method: str, confidence: float, seed: int) -> _Line | None:
+def _line(dg: np.ndarray, du: np.ndarray, method: str, confidence: float, seed: int) -> Line | None:
     """The line of log variances: both halves as the one that gives the directions, and their mean."""
     from scipy.stats import t
 
-    half = (np.arange(len(dg)) // _BLOCK) % 2 == 0
+    half = (np.arange(len(dg)) // BLOCK) % 2 == 0
     rng = np.random.default_rng(seed)
     one, other = (_of_half(dg, du, first, method, rng) for first in (half, ~half))
     if one is None or other is None:
@@ -175,7 +175,7 @@ def _line(dg: np.ndarray, du: np.ndarray, method: str, confidence: float, seed: 
     scattered = math.hypot(one.scattered, other.scattered) / 2 * math.sqrt(2)  # the halves see the same directions
     wide = max(sampled * t.ppf((1 + confidence) / 2, 200), scattered * t.ppf((1 + confidence) / 2, degrees) if degrees > 0 else 0.0)
     scatter = math.sqrt((one.scatter**2 + other.scatter**2) / 2)
-    return _Line((1 - slope) / 2, wide / 2, min(np.ptp(one.x), np.ptp(other.x)) / math.log(10), scatter, x, y)
+    return Line((1 - slope) / 2, wide / 2, min(np.ptp(one.x), np.ptp(other.x)) / math.log(10), scatter, x, y)
 
 
 class _Half(NamedTuple):
@@ -194,13 +194,13 @@ def _of_half(dg: np.ndarray, du: np.ndarray, first: np.ndarray, method: str, rng
         _, sizes, turned = np.linalg.svd(seen, full_matrices=False)
         turned = turned[: min(most, int(np.sum(sizes > sizes[0] * 1e-7)))]
         rest_g, rest_u = rest_g @ turned.T, rest_u @ turned.T
-    a, b = (np.add.reduceat(v * v, np.arange(0, len(v), _BLOCK)) for v in (rest_g, rest_u))  # by block
+    a, b = (np.add.reduceat(v * v, np.arange(0, len(v), BLOCK)) for v in (rest_g, rest_u))  # by block
     # nothing of a variance that is a rounding of the largest
     live = np.all([v.sum(0) > 1e-12 * v.sum(0).max(initial=0.0) for v in (a, b)], axis=0) & (a.sum(0) > 0) & (b.sum(0) > 0)
     a, b = a[:, live], b[:, live]
     if a.shape[1] < 2:
         return None
-    weights = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=_DRAWS)
+    weights = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=DRAWS)
     tiny = np.finfo(float).tiny
     many_x, many_y = (np.log(np.maximum(weights @ v, tiny)) for v in (a, b))
     x, y = np.log(a.sum(0) / len(rest_g)), np.log(b.sum(0) / len(rest_g))
@@ -222,7 +222,7 @@ def _of_half(dg: np.ndarray, du: np.ndarray, first: np.ndarray, method: str, rng
     return _Half(slope, float(np.std(slope_of(many_x, many_y))), scattered, scatter, x, y)
 
 
-def _verdict(line: _Line) -> str:
+def verdict_of(line: Line) -> str:
     if line.decades < LEAST_DECADES:
         return f"{UNRESOLVED}: kappa spans {line.decades:.2g} decades, a slope needs {LEAST_DECADES:g}"
     if 2 * line.half > WIDEST:

@@ -10,6 +10,7 @@ import pytest
 
 import eqdyn as eq
 from eqdyn.covariant import bowl, descent, interpolation
+from eqdyn.networks import two_layer
 
 NUM, DIM = 6, 4
 H = jnp.diag(jnp.array([0.3, 1.0, 3.0, 10.0]))
@@ -490,6 +491,50 @@ def test_many_parameters_are_drawn_from_and_lanes_told_apart():
     assert seen.gradients.shape == (3, 32, 5)
     assert len(set(seen.coordinates.tolist())) == 5
     np.testing.assert_array_equal(seen.updates, -seen.gradients)
-    with pytest.raises(ValueError, match="expected one; write regime.lane"):
+    with pytest.raises(ValueError, match="expected one; write regime"):
         seen.exponent()
     assert seen.lane(1).exponent().alpha == pytest.approx(0, abs=1e-12)
+
+
+# --- as a rule of particles ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau1", [0.0, 3.0])
+@pytest.mark.parametrize("structure", ["diagonal", "particle"])
+def test_a_tracer_at_a_particle_moves_with_it(structure, tau1, key):
+    field = two_layer.regression_field()
+    rule = eq.covariant.rule(field, 0.5, tau1=tau1, tau2=9, eps=1e-2, structure=structure)
+    data = (jax.random.normal(key, (32, 1)), jax.random.normal(key, (32,)))
+    x = jax.random.normal(key, (NUM, 2))
+    run = eq.simulate(rule, x, eta=0.02, num_steps=20, data=data, tracers=x)
+    np.testing.assert_allclose(run.tracers, run.x, rtol=1e-9, atol=1e-12)
+    assert float(jnp.abs(run.x - x).max()) > 0.05
+    other = eq.simulate(eq.rules.from_optax(descent(1.0, 0.5, tau1=tau1, tau2=9, eps=1e-2, structure=structure), field), x, eta=0.02, num_steps=20,
+                        data=data)  # fmt: skip
+    np.testing.assert_array_equal(run.x, other.x)
+
+
+def test_the_laws_hold_with_tracers(key):
+    rule = eq.covariant.rule(two_layer.regression_field(), 0.5, tau2=9, eps=1e-2)
+    data = (jax.random.normal(key, (32, 1)), jax.random.normal(key, (32,)))
+    report = eq.check(rule, jax.random.normal(key, (NUM, 2)), data=data, key=key, eta=0.01, num_draws=8)
+    assert report.holds, str({k: v for k, v in report.laws.items() if v.verdict == "fails"})
+
+
+def test_a_grid_of_exponents_is_one_program():
+    """alpha is traced: one compilation, and the lane of alpha = 0 is gradient descent."""
+    x0 = jax.random.normal(jax.random.key(0), (NUM, DIM))
+    before = eq.compile_count()
+    found = eq.sweep(
+        lambda alpha: eq.covariant.rule(loss, alpha, tau2=9, eps=1e-3), x0, grid={"alpha": [0.0, 0.3, 1.0], "eta": [0.01]}, num_steps=5, lanes=3,
+        keep=lambda run: {"x": run.x}, force=True,
+    )  # fmt: skip
+    assert eq.compile_count() - before == 1
+    for k, alpha in enumerate((0.0, 0.3, 1.0)):
+        one = eq.simulate(eq.covariant.rule(loss, alpha, tau2=9, eps=1e-3), x0, eta=0.01, num_steps=5)
+        np.testing.assert_allclose(found["x"].values[k, 0], one.x, rtol=1e-9)
+
+
+def test_other_structures_are_no_rule_of_particles():
+    with pytest.raises(ValueError, match=r"structure: got 'full'; .* write rules.from_optax"):
+        eq.covariant.rule(loss, structure="full")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from eqdyn import _checks
 from eqdyn._types import Tree
@@ -37,7 +38,7 @@ class DescentState(NamedTuple):
     inverse: Tree
 
 
-class _Settings(NamedTuple):
+class Settings(NamedTuple):
     metric: Metric
     power: Power
     tau1: float
@@ -67,7 +68,7 @@ def descent(
 
     Args:
         step_size: a number, or optax's schedule `count -> step size`.
-        alpha: exponent of the metric, 0 to 1.
+        alpha: exponent of the metric, 0 to 1; may be traced, as in a sweep over it.
         tau1, tau2: memory of force and second moment, steps, >= 0; where the metric is refreshed now and then tau2 counts refreshes.
         eps: damping of kappa, in squared gradients; of g where it is outside. Eigenvalues of matrices are not taken below what rounding
             makes of 0, their dimension times the largest times a rounding.
@@ -106,20 +107,23 @@ def descent(
     """
     import optax
 
-    settings = _settings(alpha, tau1, tau2, eps, structure, moment, damping, bias_correction, groups, per_particle, rank, refresh)
+    settings = settings_of(alpha, tau1, tau2, eps, structure, moment, damping, bias_correction, groups, per_particle, rank, refresh)
     if not callable(step_size):
         _checks.number(step_size, "step_size")
     moving = optax.GradientTransformation(bind(_init, settings), bind(_update, settings))
     return optax.chain(moving, optax.scale_by_learning_rate(step_size))
 
 
-def _settings(
-    alpha: Any, tau1: Any, tau2: Any, eps: Any, structure: str, moment: str, damping: str, bias_correction: bool, groups: Any, per_particle: bool,
-    rank: Any, refresh: Any,
-) -> _Settings:  # fmt: skip
-    for value, name, most in ((alpha, "alpha", 1.0), (tau1, "tau1", float("inf")), (tau2, "tau2", float("inf")), (eps, "eps", float("inf"))):
-        if not (isinstance(value, (int, float)) and 0 <= value <= most and value != float("inf")):
-            msg = f"{name}: got {value!r}; expected a number from 0" + (f" to {most:g}." if most < 2 else ".")
+def settings_of(
+    alpha: Any, tau1: Any, tau2: Any, eps: Any, structure: str, moment: str, damping: str, bias_correction: bool, groups: Any = None,
+    per_particle: Any = None, rank: Any = 8, refresh: Any = 1,
+) -> Settings:  # fmt: skip
+    fixed = not isinstance(alpha, jax.Array)  # one that may be traced keeps the same state, whatever its value
+    known = float(alpha) if _checks.concrete(alpha) and not fixed and alpha.ndim == 0 else alpha if fixed else 0.5
+    most = float(np.finfo(float).max)
+    for value, name, last in ((known, "alpha", 1.0), (tau1, "tau1", most), (tau2, "tau2", most), (eps, "eps", most)):
+        if not (isinstance(value, (int, float)) and 0 <= value <= last):
+            msg = f"{name}: got {value!r}; expected a number from 0" + (f" to {last:g}." if last < 2 else ".")
             raise ValueError(msg)
     for value, name, known in ((structure, "structure", STRUCTURES), (moment, "moment", MOMENTS), (damping, "damping", ("inside", "outside"))):
         if value not in known:
@@ -142,14 +146,14 @@ def _settings(
     metric: Metric = {"diagonal": Diagonal(), "particle": Own() if per_particle else Shared(held), "low_rank": LowRank(rank), "full": Full()}[
         structure
     ]
-    power = Power(float(alpha), float(eps), damping == "inside")
-    return _Settings(metric, power, float(tau1), float(tau2), moment, bool(bias_correction), refresh)
+    power = Power(float(alpha) if fixed else alpha, float(eps), damping == "inside")
+    return Settings(metric, power, float(tau1), float(tau2), moment, bool(bias_correction), refresh)
 
 
-def _init(settings: _Settings, params: Tree) -> DescentState:
+def _init(settings: Settings, params: Tree) -> DescentState:
     zeros = jax.tree.map(jnp.zeros_like, params)
     steps = jnp.zeros((), jnp.int32)
-    if settings.power.alpha == 0:
+    if settings.power.is_none():
         return DescentState(steps, zeros, (), (), ())
     second = settings.metric.start(params)
     slow = zeros if settings.moment == "centred" else ()
@@ -157,14 +161,24 @@ def _init(settings: _Settings, params: Tree) -> DescentState:
     return DescentState(steps, zeros, slow, second, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), inverse))
 
 
-def _update(settings: _Settings, updates: Tree, state: DescentState, params: Tree = None) -> tuple[Tree, DescentState]:
-    steps = state.steps + 1
-    mean = _powers.averaged(state.mean, updates, settings.tau1)
-    force = _corrected(settings, mean, settings.tau1, steps)
-    if settings.power.alpha == 0:
-        return force, DescentState(steps, mean, (), (), ())
+def _update(settings: Settings, updates: Tree, state: DescentState, params: Tree = None) -> tuple[Tree, DescentState]:
+    mean, force = force_of(settings, updates, state)
+    if settings.power.is_none():
+        return force, DescentState(state.steps + 1, mean, (), (), ())
+    inverse, after = refreshed(settings, updates, state, mean)
+    return settings.metric.moved(inverse, force), after
 
-    def refreshed(state: DescentState) -> tuple[Tree, Tree, Tree]:
+
+def force_of(settings: Settings, updates: Tree, state: DescentState) -> tuple[Tree, Tree]:
+    """`avg_tau1` of the gradients, and F, which it is with its bias corrected."""
+    mean = _powers.averaged(state.mean, updates, settings.tau1)
+    return mean, _corrected(settings, mean, settings.tau1, state.steps + 1)
+
+
+def refreshed(settings: Settings, updates: Tree, state: DescentState, mean: Tree) -> tuple[Tree, DescentState]:
+    """`g^-1` of this step, and the state after it."""
+
+    def made(state: DescentState) -> tuple[Tree, Tree, Tree]:
         times = (state.steps // settings.refresh) + 1
         dtype = jax.tree.leaves(updates)[0].dtype
         weight = _weight(settings, settings.tau2, times, dtype)
@@ -176,16 +190,15 @@ def _update(settings: _Settings, updates: Tree, state: DescentState, params: Tre
         whole = second if weight is None else scaled(settings.metric, second, weight)
         return slow, second, settings.metric.made(whole, settings.power)
 
+    steps = state.steps + 1
     if settings.refresh == 1:
-        slow, second, inverse = refreshed(state)
-        return settings.metric.moved(inverse, force), DescentState(steps, mean, slow, second, ())
-    slow, second, inverse = jax.lax.cond(
-        state.steps % settings.refresh == 0, refreshed, lambda state: (state.slow, state.second, state.inverse), state
-    )
-    return settings.metric.moved(inverse, force), DescentState(steps, mean, slow, second, inverse)
+        slow, second, inverse = made(state)
+        return inverse, DescentState(steps, mean, slow, second, ())
+    slow, second, inverse = jax.lax.cond(state.steps % settings.refresh == 0, made, lambda state: (state.slow, state.second, state.inverse), state)
+    return inverse, DescentState(steps, mean, slow, second, inverse)
 
 
-def _centred(settings: _Settings, state: DescentState, f: Tree, times: jax.Array, weight: jax.Array | None) -> tuple[Tree, Tree]:
+def _centred(settings: Settings, state: DescentState, f: Tree, times: jax.Array, weight: jax.Array | None) -> tuple[Tree, Tree]:
     """`avg(f f^t) - avg(f) avg(f)^t` and `avg(f)`, one step on, from the deviation of f from the average so far: nothing cancels."""
     beta = _powers.decay_of(settings.tau2)
     share: Any = 1 - beta
@@ -198,10 +211,10 @@ def _centred(settings: _Settings, state: DescentState, f: Tree, times: jax.Array
     return slow, jax.tree.map(lambda old, new: beta * (old + (1 - beta) * before * new), state.second, square)
 
 
-def _weight(settings: _Settings, tau: float, times: jax.Array, dtype: Any) -> jax.Array | None:
+def _weight(settings: Settings, tau: float, times: jax.Array, dtype: Any) -> jax.Array | None:
     return _powers.missing(tau, times, dtype) if settings.bias_correction and tau > 0 else None
 
 
-def _corrected(settings: _Settings, average: Tree, tau: float, times: jax.Array) -> Tree:
+def _corrected(settings: Settings, average: Tree, tau: float, times: jax.Array) -> Tree:
     weight = _weight(settings, tau, times, jax.tree.leaves(average)[0].dtype)
     return average if weight is None else jax.tree.map(lambda v: v / weight.astype(v.dtype), average)

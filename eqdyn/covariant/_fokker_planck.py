@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn.covariant.bowl import _alpha
+from eqdyn.covariant.bowl import alpha_of
 
 
 class Density(NamedTuple):
@@ -59,7 +59,7 @@ def fokker_planck(
     from scipy import sparse
     from scipy.sparse.linalg import spsolve
 
-    gamma, exponent = float(_checks.number(step_size, "step_size", above=0)), _alpha(alpha)
+    gamma, exponent = float(_checks.number(step_size, "step_size", above=0)), alpha_of(alpha)
     dim, num = len(box), _checks.count(num, "num", least=5)
     if dim not in (1, 2):
         msg = f"box: got {dim} axes; expected one or two."

@@ -22,9 +22,13 @@ from eqdyn.groups import Group
 class Power(NamedTuple):
     """How a second moment becomes an inverse metric."""
 
-    alpha: float
+    alpha: Any
     eps: float
     inside: bool
+
+    def is_none(self) -> bool:
+        """Whether the metric is flat, whatever kappa is."""
+        return isinstance(self.alpha, float) and self.alpha == 0
 
     def of_values(self, v: jax.Array) -> jax.Array:
         return _powers.inverse_metric(v, self.alpha, self.eps, inside=self.inside)

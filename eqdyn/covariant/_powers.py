@@ -28,13 +28,15 @@ def missing(tau: float, count: jax.Array, dtype: Any) -> Scalar:
     return 1 - jnp.asarray(decay_of(tau), dtype) ** count.astype(dtype)
 
 
-def power(v: jax.Array, exponent: float) -> jax.Array:
-    """`v^exponent` of numbers >= 0; roots as roots."""
+def power(v: jax.Array, exponent: Any) -> jax.Array:
+    """`v^exponent` of numbers >= 0; roots as roots where the exponent is known."""
     named = {0.0: jnp.ones_like, 0.5: jnp.sqrt, 1.0: lambda v: v}
-    return named[exponent](v) if exponent in named else v**exponent
+    if isinstance(exponent, float):
+        return named[exponent](v) if exponent in named else v**exponent
+    return v ** jnp.asarray(exponent, v.dtype)
 
 
-def inverse_metric(v: jax.Array, alpha: float, eps: float, *, inside: bool) -> jax.Array:
+def inverse_metric(v: jax.Array, alpha: Any, eps: float, *, inside: bool) -> jax.Array:
     """`1 / g` for eigenvalues v >= 0 of kappa: `(v + eps)^-alpha`, or `1 / (v^alpha + eps)` where the damping is outside."""
     return 1 / (power(v + eps, alpha) if inside else power(v, alpha) + eps)
 
@@ -48,7 +50,7 @@ def spectrum(s: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.maximum(values, floor), vectors
 
 
-def matrix_inverse_metric(s: jax.Array, alpha: float, eps: float, *, inside: bool) -> jax.Array:
+def matrix_inverse_metric(s: jax.Array, alpha: Any, eps: float, *, inside: bool) -> jax.Array:
     """`g^-1` for symmetric `(..., d, d)` kappa >= 0."""
     values, vectors = spectrum(s)
     scales = inverse_metric(values, alpha, eps, inside=inside)

@@ -59,12 +59,12 @@ def stationary(hessian: Any, kappa: Any, step_size: float, alpha: float, *, eps:
     """
     from scipy.linalg import eigh, solve_discrete_lyapunov
 
-    h, k = _definite(hessian, "hessian"), _definite(kappa, "kappa")
+    h, k = definite(hessian, "hessian"), definite(kappa, "kappa")
     if h.shape != k.shape:
         msg = f"hessian, kappa: got shapes {h.shape} and {k.shape}; expected one size."
         raise ValueError(msg)
     gamma = float(_checks.number(step_size, "step_size", above=0))
-    exponent = _alpha(alpha)
+    exponent = alpha_of(alpha)
     damping = float(_checks.number(eps, "eps", least=0))
     values, vectors = np.linalg.eigh(k)
     inverse = (vectors * (values + damping) ** -exponent) @ vectors.T
@@ -77,14 +77,14 @@ def stationary(hessian: Any, kappa: Any, step_size: float, alpha: float, *, eps:
     return Stationary(covariance, rates, float(np.sum(h * covariance) / 2), stable, noise)
 
 
-def _alpha(alpha: Any) -> float:
+def alpha_of(alpha: Any) -> float:
     if not (isinstance(alpha, (int, float, np.number)) and 0 <= alpha <= 1):
         msg = f"alpha: got {alpha!r}; expected a number from 0 to 1."
         raise ValueError(msg)
     return float(alpha)
 
 
-def _definite(matrix: Any, name: str) -> np.ndarray:
+def definite(matrix: Any, name: str) -> np.ndarray:
     a = np.asarray(matrix, np.float64)
     a = np.diag(a) if a.ndim == 1 else a
     right = a.ndim == 2 and a.shape[0] == a.shape[1] and np.isfinite(a).all() and np.allclose(a, a.T, rtol=1e-10, atol=0)

@@ -46,7 +46,7 @@ class Regime(NamedTuple):
         return Regime(self.steps, self.gradients[index], self.updates[index], self.coordinates, laned=False)
 
     def exponent(self, first: int = 0, last: int | None = None, **options: Any) -> Exponent:
-        """alpha over the records from `first` to before `last`; see `covariant.exponent`. Raises ValueError where there are lanes."""
+        """The exponent over the records from `first` to before `last`; see `covariant.exponent`. Raises ValueError where there are lanes."""
         if self.laned:
             msg = f"regime: got {len(self.gradients)} lanes; expected one; write regime.lane(0).exponent()."
             raise ValueError(msg)
@@ -74,7 +74,8 @@ def regime(loss: Callable | Field, *, num: int = 256, stride: int = 1, weighted:
         >>> data = eq.Batches(jax.random.normal(jax.random.key(0), (512, 8, 1)), 1)
         >>> loss_of_one = lambda x, batch: loss(x, batch[0])
         >>> watch = {"regime": eq.observe.regime(loss_of_one)}
-        >>> run = eq.simulate(eq.rules.gradient(loss_of_one), jnp.zeros((8, 1)), eta=0.1, num_steps=512, data=data, observe=watch, key=jax.random.key(1))
+        >>> rule, x0 = eq.rules.gradient(loss_of_one), jnp.zeros((8, 1))
+        >>> run = eq.simulate(rule, x0, eta=0.1, num_steps=512, data=data, observe=watch, key=jax.random.key(1))
         >>> run.observed["regime"].exponent().verdict
         'equilibration (alpha = 0)'
 

@@ -13,9 +13,11 @@ REGIMES = {0.0: "equilibration (alpha = 0)", 0.5: "efficient learning (alpha = 1
 BETWEEN, UNRESOLVED = "between the regimes", "unresolved"
 METHODS = ("auto", "directions", "coordinates")
 LEAST_DECADES = 1.0  # of kappa: over less a slope means nothing
+NARROWEST = 1e-3  # half an interval: no reading is better than that
 WIDEST = 0.4  # an interval longer than this tells no regime from the next
 BLOCK = 8  # differences that are kept together, in halves and in the bootstrap
 DRAWS = 400
+STRETCHES = 8  # of the line, to see whether it is straight
 
 
 class Exponent(NamedTuple):
@@ -25,7 +27,9 @@ class Exponent(NamedTuple):
         alpha: the exponent, `(1 - slope) / 2`.
         low, high: ends of its interval at the level asked for.
         verdict: the regime that the interval holds, "between the regimes" where it holds none, or "unresolved" and why.
-        method: "directions", the noise's own eigenvectors (X1), or "coordinates" (X2).
+        method: "directions", the noise's own eigenvectors (X1), "coordinates" (X2), or "metric" (X3).
+        coherence: squared correlation of the updates' noise with the gradients' along a direction, in the middle: 1 where the metric only scales
+            along them; less where it turns, changes, or a momentum mixes steps; NaN where the metric is known.
         decades: over how many decades of kappa the slope is taken.
         window: steps that are averaged into one sample; `whiteness` is why.
         samples: how many differences of windows there are.
@@ -47,6 +51,7 @@ class Exponent(NamedTuple):
     log_update: np.ndarray
     scatter: float
     whiteness: np.ndarray
+    coherence: float
 
 
 def exponent(
@@ -63,7 +68,7 @@ def exponent(
         gradients: `(T, P)`, noisy gradients, one a step.
         updates: `(T, P)`, the updates made from them.
         method: "directions" (X1: any metric; needs a few times more windows than directions, and takes the strongest where there are
-            more), "coordinates" (X2: diagonal metrics, any P), or "auto", that of the two with less scatter about its line.
+            more), "coordinates" (X2: diagonal metrics, any P), or "auto", that of the two along which updates follow gradients more closely.
         window: steps averaged into one sample; None takes the shortest after which the gradients' noise is white.
         confidence: of the interval.
         seed: of the bootstrap.
@@ -97,11 +102,11 @@ def exponent(
     if not lines:
         nothing = np.zeros(0)
         return Exponent(math.nan, math.nan, math.nan, f"{UNRESOLVED}: no two directions have noise", asked[0], 0.0, width, len(dg), nothing, nothing,
-                        math.nan, whiteness)  # fmt: skip
-    name = min(lines, key=lambda name: (lines[name].scatter, name))
+                        math.nan, whiteness, math.nan)  # fmt: skip
+    name = max(lines, key=lambda name: (round(lines[name].coherence, 3), lines[name].decades))
     line = lines[name]
     return Exponent(line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line), name, line.decades, width, len(dg), line.x, line.y,
-                    line.scatter, whiteness)  # fmt: skip
+                    line.scatter, whiteness, line.coherence)  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -111,6 +116,7 @@ class Line(NamedTuple):
     scatter: float
     x: np.ndarray
     y: np.ndarray
+    coherence: float
 
 
 def _asked(gradients: Any, updates: Any, method: str, confidence: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -163,28 +169,34 @@ def _line(dg: np.ndarray, du: np.ndarray, method: str, confidence: float, seed: 
     """The line of log variances: both halves as the one that gives the directions, and their mean."""
     from scipy.stats import t
 
-    half = (np.arange(len(dg)) // BLOCK) % 2 == 0
+    first = (np.arange(len(dg)) // BLOCK) % 2 == 0
     rng = np.random.default_rng(seed)
-    one, other = (_of_half(dg, du, first, method, rng) for first in (half, ~half))
+    one, other = (_of_half(dg, du, seen, method, rng) for seen in (first, ~first))
     if one is None or other is None:
         return None
     slope = (one.slope + other.slope) / 2
     sampled = math.hypot(one.sampled, other.sampled) / 2
     x, y = np.concatenate([one.x, other.x]), np.concatenate([one.y, other.y])
-    degrees = min(len(one.x), len(other.x)) - 2
-    scattered = math.hypot(one.scattered, other.scattered) / 2 * math.sqrt(2)  # the halves see the same directions
-    wide = max(sampled * t.ppf((1 + confidence) / 2, 200), scattered * t.ppf((1 + confidence) / 2, degrees) if degrees > 0 else 0.0)
+    degrees, level = min(len(one.x), len(other.x)) - 2, (1 + confidence) / 2
+    # the halves see the same directions: what they say of the line's shape is one witness, not two
+    scattered, bent = (math.sqrt((a**2 + b**2) / 2) for a, b in ((one.scattered, other.scattered), (one.bent, other.bent)))
+    wide = max(
+        sampled * t.ppf(level, 200), scattered * t.ppf(level, degrees) if degrees > 0 else 0.0, bent * t.ppf(level, STRETCHES - 1),
+    )  # fmt: skip
     scatter = math.sqrt((one.scatter**2 + other.scatter**2) / 2)
-    return Line((1 - slope) / 2, wide / 2, min(np.ptp(one.x), np.ptp(other.x)) / math.log(10), scatter, x, y)
+    half_width, decades = max(wide / 2, NARROWEST), min(np.ptp(one.x), np.ptp(other.x)) / math.log(10)
+    return Line((1 - slope) / 2, half_width, decades, scatter, x, y, (one.coherence + other.coherence) / 2)
 
 
 class _Half(NamedTuple):
     slope: float
     sampled: float
     scattered: float
+    bent: float
     scatter: float
     x: np.ndarray
     y: np.ndarray
+    coherence: float
 
 
 def _of_half(dg: np.ndarray, du: np.ndarray, first: np.ndarray, method: str, rng: np.random.Generator) -> _Half | None:
@@ -198,6 +210,7 @@ def _of_half(dg: np.ndarray, du: np.ndarray, first: np.ndarray, method: str, rng
     # nothing of a variance that is a rounding of the largest
     live = np.all([v.sum(0) > 1e-12 * v.sum(0).max(initial=0.0) for v in (a, b)], axis=0) & (a.sum(0) > 0) & (b.sum(0) > 0)
     a, b = a[:, live], b[:, live]
+    both = np.sum(rest_g[:, live] * rest_u[:, live], axis=0)
     if a.shape[1] < 2:
         return None
     weights = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=DRAWS)
@@ -219,7 +232,17 @@ def _of_half(dg: np.ndarray, du: np.ndarray, first: np.ndarray, method: str, rng
     k = len(x)
     scatter = math.sqrt(np.mean(residual**2))
     scattered = math.sqrt(np.sum(residual**2) / max(1, k - 2) / np.sum((x - x.mean()) ** 2)) if np.ptp(x) > 0 else math.inf
-    return _Half(slope, float(np.std(slope_of(many_x, many_y))), scattered, scatter, x, y)
+    return _Half(slope, float(np.std(slope_of(many_x, many_y))), scattered, _bent(x, y), scatter, x, y,
+                 float(np.median(both**2 / (a.sum(0) * b.sum(0)))))  # fmt: skip
+
+
+def _bent(x: np.ndarray, y: np.ndarray) -> float:
+    """Error of a slope where the line is none: by leaving out one stretch of neighbouring directions after the other; 0 with too few of them."""
+    if len(x) < 4 * STRETCHES:
+        return 0.0
+    parts = np.array_split(np.argsort(x), STRETCHES)
+    slopes = [np.polyfit(np.delete(x, part), np.delete(y, part), 1)[0] for part in parts]
+    return math.sqrt((STRETCHES - 1) * float(np.var(slopes)))
 
 
 def verdict_of(line: Line) -> str:

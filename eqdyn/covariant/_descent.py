@@ -13,7 +13,7 @@ from eqdyn import _checks
 from eqdyn._types import Tree
 from eqdyn._value import bind
 from eqdyn.covariant import _powers
-from eqdyn.covariant._metrics import Diagonal, Full, LowRank, Metric, Own, Power, Shared, grown, scaled
+from eqdyn.covariant._metrics import Diagonal, Full, LowRank, Metric, Own, Power, Shared, grown, read_at_every_step, scaled
 from eqdyn.groups import Group
 
 STRUCTURES = ("diagonal", "particle", "low_rank", "full")
@@ -69,7 +69,7 @@ def descent(
     Args:
         step_size: a number, or optax's schedule `count -> step size`.
         alpha: exponent of the metric, 0 to 1; may be traced, as in a sweep over it.
-        tau1, tau2: memory of force and second moment, steps, >= 0; where the metric is refreshed now and then tau2 counts refreshes.
+        tau1, tau2: memory of force and second moment, steps, >= 0; of "particle" and "low_rank" tau2 counts refreshes.
         eps: damping of kappa, in squared gradients; of g where it is outside. Eigenvalues of matrices are not taken below what rounding
             makes of 0, their dimension times the largest times a rounding.
         structure: what of kappa is kept.
@@ -86,7 +86,8 @@ def descent(
         groups: of structure "particle" for trees; no two may share a leaf.
         per_particle: of structure "particle" for rows: a metric for every particle, O(N D^2) memory.
         rank: of "low_rank".
-        refresh: steps between two refreshes of a matrix metric, at which its second moment is read, too.
+        refresh: steps between two eigendecompositions of a matrix metric. A moment that is a mean over particles, or of low rank, is read then
+            too; a full one, a sum of outer products, at every step.
 
     Returns:
         An `optax.GradientTransformation`; `eqdyn.rules.from_optax` makes a rule of it.
@@ -177,24 +178,35 @@ def force_of(settings: Settings, updates: Tree, state: DescentState) -> tuple[Tr
 
 def refreshed(settings: Settings, updates: Tree, state: DescentState, mean: Tree) -> tuple[Tree, DescentState]:
     """`g^-1` of this step, and the state after it."""
+    dtype = jax.tree.leaves(updates)[0].dtype
 
-    def made(state: DescentState) -> tuple[Tree, Tree, Tree]:
-        times = (state.steps // settings.refresh) + 1
-        dtype = jax.tree.leaves(updates)[0].dtype
-        weight = _weight(settings, settings.tau2, times, dtype)
+    def weight_of(reads: jax.Array) -> jax.Array | None:
+        return _weight(settings, settings.tau2, reads, dtype)
+
+    def read(state: DescentState, reads: jax.Array) -> tuple[Tree, Tree]:
         if settings.moment == "centred":
-            slow, second = _centred(settings, state, updates, times, weight)
-        else:
-            deviation = jax.tree.map(jnp.subtract, updates, mean) if settings.moment == "residual" else updates
-            slow, second = (), grown(settings.metric, state.second, deviation, settings.tau2)
-        whole = second if weight is None else scaled(settings.metric, second, weight)
-        return slow, second, settings.metric.made(whole, settings.power)
+            return _centred(settings, state, updates, reads, weight_of(reads))
+        deviation = jax.tree.map(jnp.subtract, updates, mean) if settings.moment == "residual" else updates
+        return (), grown(settings.metric, state.second, deviation, settings.tau2)
 
-    steps = state.steps + 1
-    if settings.refresh == 1:
-        slow, second, inverse = made(state)
-        return inverse, DescentState(steps, mean, slow, second, ())
-    slow, second, inverse = jax.lax.cond(state.steps % settings.refresh == 0, made, lambda state: (state.slow, state.second, state.inverse), state)
+    def inverted(second: Tree, reads: jax.Array) -> Tree:
+        weight = weight_of(reads)
+        return settings.metric.made(second if weight is None else scaled(settings.metric, second, weight), settings.power)
+
+    steps, due = state.steps + 1, state.steps % settings.refresh == 0
+    if settings.refresh == 1 or read_at_every_step(settings.metric):
+        slow, second = read(state, steps)
+        if settings.refresh == 1:
+            return inverted(second, steps), DescentState(steps, mean, slow, second, ())
+        inverse = jax.lax.cond(due, inverted, lambda *_: state.inverse, second, steps)
+        return inverse, DescentState(steps, mean, slow, second, inverse)
+
+    def both(state: DescentState) -> tuple[Tree, Tree, Tree]:
+        reads = state.steps // settings.refresh + 1
+        slow, second = read(state, reads)
+        return slow, second, inverted(second, reads)
+
+    slow, second, inverse = jax.lax.cond(due, both, lambda state: (state.slow, state.second, state.inverse), state)
     return inverse, DescentState(steps, mean, slow, second, inverse)
 
 

@@ -1,6 +1,6 @@
 """The structures of a metric: what is averaged of the gradients, how its inverse is made of that, how that moves a force.
 
-Each is three functions, `start(params)`, `grown(second, deviation, tau)`, `made(second, scale, ...)` and `moved(inverse, force)`. What belongs to
+Each has `start(params)`, `square(deviation)` (or `grown(second, deviation, tau)`), `made(second, power)` and `moved(inverse, force)`. What belongs to
 single particles has the shape of the parameters, so that it follows them when they are permuted; what they share does not.
 """
 
@@ -195,6 +195,11 @@ Metric = Any  # one of the above
 def grown(metric: Metric, second: Tree, deviation: Tree, tau: float) -> Tree:
     """The average of a metric's second moment, one step on."""
     return metric.grown(second, deviation, tau) if isinstance(metric, LowRank) else _powers.averaged(second, metric.square(deviation), tau)
+
+
+def read_at_every_step(metric: Metric) -> bool:
+    """Whether a second moment is read between two refreshes, too: an outer product is cheap beside a mean of them, or an eigendecomposition."""
+    return isinstance(metric, Full)
 
 
 def scaled(metric: Metric, second: Tree, weight: jax.Array) -> Tree:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn._exponent import BLOCK, DRAWS, Exponent, Line, differences, verdict_of, whiteness_of, window_of
+from eqdyn._exponent import BLOCK, DRAWS, NARROWEST, Exponent, Line, differences, verdict_of, whiteness_of, window_of
 from eqdyn.covariant.bowl import definite
 
 
@@ -55,7 +55,7 @@ def metric_exponent(gradients: Any, metric: Any, *, window: int | None = None, c
     squares, y = squares[:, live], np.log(values[live])
     x = np.log(squares.sum(0) / len(along)) if live.any() else np.zeros(0)
     if len(x) < 2:
-        line = Line(math.nan, math.nan, 0.0, math.nan, x, y)
+        line = Line(math.nan, math.nan, 0.0, math.nan, x, y, math.nan)
     else:
         weights = np.random.default_rng(seed).multinomial(len(squares), np.full(len(squares), 1 / len(squares)), size=DRAWS)
         many = np.log(np.maximum(weights @ squares, np.finfo(float).tiny))
@@ -64,10 +64,10 @@ def metric_exponent(gradients: Any, metric: Any, *, window: int | None = None, c
         residual = (y - y.mean()) - alpha * (x - x.mean())
         degrees, level = len(x) - 2, (1 + confidence) / 2
         scattered = math.sqrt(np.sum(residual**2) / max(1, degrees) / np.sum((x - x.mean()) ** 2))
-        half = max(float(np.std(slopes)) * t.ppf(level, 200), scattered * t.ppf(level, degrees) if degrees else 0.0)
-        line = Line(float(alpha), half, float(np.ptp(x)) / math.log(10), math.sqrt(np.mean(residual**2)), x, y)
+        half = max(NARROWEST, float(np.std(slopes)) * t.ppf(level, 200), scattered * t.ppf(level, degrees) if degrees else 0.0)
+        line = Line(float(alpha), half, float(np.ptp(x)) / math.log(10), math.sqrt(np.mean(residual**2)), x, y, math.nan)
     return Exponent(line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line), "metric", line.decades, width, len(along), x, y,
-                    line.scatter, whiteness)  # fmt: skip
+                    line.scatter, whiteness, math.nan)  # fmt: skip
 
 
 def _slope(x: np.ndarray, y: np.ndarray, error: float) -> np.ndarray:

@@ -23,10 +23,12 @@ import numpy as np
 import optax
 
 import eqdyn as eq
+from eqdyn import plot
 from eqdyn.networks import two_layer
 
 SIZES = (2, 16, 16, 1)
-CHECKS = 10  # times along a run at which loss and effective rank are read
+TUNED_ON = 5  # seeds
+CHECKS = 20  # times along a run at which loss and effective rank are read
 
 
 class Problem(NamedTuple):
@@ -65,7 +67,7 @@ def multiplication() -> Problem:
 
     def start(key: Any) -> Any:
         params = {}
-        for name, fan_in, fan_out, k in zip(("in", "between", "out"), SIZES, SIZES[1:], jax.random.split(key, 3), strict=True):
+        for name, fan_in, fan_out, k in zip(("in", "between", "out"), SIZES[:-1], SIZES[1:], jax.random.split(key, 3), strict=True):
             params[name] = {"w": jax.random.normal(k, (fan_in, fan_out)) / np.sqrt(fan_in), "b": jnp.zeros(fan_out)}
         return params
 
@@ -77,43 +79,50 @@ def incoming(params: Any) -> list[Any]:
     return [eq.groups.from_axes(params, {f"{name}/w": 1, f"{name}/b": 0}) for name in ("in", "between")]
 
 
-def methods(params: Any) -> dict[str, Callable[[float], Any]]:
-    rows = not isinstance(params, dict)
-    groups = None if rows else incoming(params)
+class Method(NamedTuple):
+    """`made(step size)` is an optimizer; `rank(its state)` the effective rank of its metric, NaN where it has none."""
+
+    made: Callable[[float], Any]
+    rank: Callable[[Any], Any]
+
+
+def rank_of_diagonal(second: Any) -> Any:
+    leaves = jax.tree.leaves(second)
+    return sum(jnp.sum(v) for v in leaves) ** 2 / sum(jnp.sum(v * v) for v in leaves)
+
+
+def rank_of_matrices(second: Any) -> Any:
+    """Of all blocks together, those of a group once."""
+    leaves = [v.reshape(-1, *v.shape[-2:]) for v in jax.tree.leaves(second)]
+    return sum(jnp.trace(v, axis1=1, axis2=2).sum() for v in leaves) ** 2 / sum(jnp.sum(v * v) for v in leaves)
+
+
+def methods(params: Any) -> dict[str, Method]:
+    groups = incoming(params) if isinstance(params, dict) else None
+    none, ours = (lambda state: jnp.nan), eq.covariant.descent
+
+    def full(step: float, **options: Any) -> Any:
+        return ours(step, 0.5, structure="full", refresh=50, **options)
+
     return {
-        "SGD": optax.sgd,
-        "Adam": optax.adam,
-        "AdaBelief": optax.adabelief,
-        "diagonal": lambda step: eq.covariant.descent(step, 0.5),
-        "particle": lambda step: eq.covariant.descent(step, 0.5, structure="particle", groups=groups, refresh=10),
-        "full": lambda step: eq.covariant.descent(step, 0.5, structure="full", refresh=10),
-        "full, centred": lambda step: eq.covariant.descent(step, 0.5, tau2=99, structure="full", refresh=10, moment="centred", eps=1e-4),
-    }
+        "SGD": Method(optax.sgd, none),
+        "Adam": Method(optax.adam, lambda state: rank_of_diagonal(state[0].nu)),
+        "AdaBelief": Method(optax.adabelief, lambda state: rank_of_diagonal(state[0].nu)),
+        "diagonal": Method(lambda step: ours(step, 0.5), lambda state: rank_of_diagonal(state[0].second)),
+        "particle": Method(
+            lambda step: ours(step, 0.5, structure="particle", groups=groups, refresh=10), lambda state: rank_of_matrices(state[0].second[0]),
+        ),
+        "full": Method(full, lambda state: rank_of_matrices(state[0].second)),
+        "full, centred": Method(lambda step: full(step, tau2=99, moment="centred", eps=1e-4), lambda state: rank_of_matrices(state[0].second)),
+    }  # fmt: skip
 
 
-def rank_of(state: Any) -> Any:
-    """Effective rank of the second moment that a state holds, NaN where it holds none."""
-    for part in jax.tree.leaves(state, is_leaf=lambda node: hasattr(node, "second") or hasattr(node, "nu")):
-        second = getattr(part, "second", None) if hasattr(part, "second") else getattr(part, "nu", None)
-        leaves = jax.tree.leaves(second)
-        if not leaves:
-            continue
-        traces, squares = [], []
-        for leaf in leaves:
-            matrix = leaf.ndim >= 2 and leaf.shape[-1] == leaf.shape[-2] and hasattr(part, "inverse") and not isinstance(part.inverse, tuple)
-            traces.append(jnp.trace(leaf, axis1=-2, axis2=-1).sum() if matrix else jnp.sum(leaf))
-            squares.append(jnp.sum(leaf**2))
-        return sum(traces) ** 2 / sum(squares)
-    return jnp.nan
-
-
-def train(problem: Problem, tx: Any, seeds: list[int]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Losses and effective ranks `(seeds, CHECKS + 1)`, and seconds a step of one run."""
-    every = problem.num_steps // CHECKS
+def train(problem: Problem, method: Method, step_size: float, seeds: list[int]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Losses and effective ranks `(seeds, CHECKS + 1)`, `(seeds, CHECKS)`, and seconds a step; one run after the other."""
+    every, tx = problem.num_steps // CHECKS, method.made(step_size)
 
     def one(key: Any) -> Any:
         params = problem.start(key)
-        state = tx.init(params)
 
         def step(carry: Any, key: Any) -> Any:
             params, state = carry
@@ -122,37 +131,61 @@ def train(problem: Problem, tx: Any, seeds: list[int]) -> tuple[np.ndarray, np.n
 
         def some(carry: Any, key: Any) -> Any:
             carry, _ = jax.lax.scan(step, carry, jax.random.split(key, every))
-            return carry, (problem.loss(carry[0]), rank_of(carry[1]))
+            return carry, (problem.loss(carry[0]), method.rank(carry[1]))
 
-        _, (losses, ranks) = jax.lax.scan(some, (params, state), jax.random.split(jax.random.fold_in(key, 1), CHECKS))
+        _, (losses, ranks) = jax.lax.scan(some, (params, tx.init(params)), jax.random.split(jax.random.fold_in(key, 1), CHECKS))
         return jnp.concatenate([problem.loss(params)[None], losses]), ranks
 
-    run = jax.jit(jax.vmap(one))
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
-    compiled = run.lower(keys).compile()
+    compiled = jax.jit(lambda keys: jax.lax.map(one, keys)).lower(keys).compile()
     began = time.perf_counter()
     losses, ranks = jax.block_until_ready(compiled(keys))
     return np.asarray(losses), np.asarray(ranks), (time.perf_counter() - began) / problem.num_steps / len(seeds)
 
 
-def compared(name: str, problem: Problem, seeds: int, grid: list[float]) -> list[dict[str, Any]]:
-    table = []
-    for method, made in methods(problem.start(jax.random.key(0))).items():
-        tuned = []
-        for step in grid:
-            losses, _, _ = train(problem, made(step), list(range(1000, 1005)))
-            tuned.append(np.nan_to_num(np.median(losses[:, -1]), nan=np.inf))
-        step = grid[int(np.argmin(tuned))]
-        losses, ranks, seconds = train(problem, made(step), list(range(seeds)))
-        final = losses[:, -1]
+def compared(name: str, problem: Problem, seeds: int, grid: list[float]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """A row a method, and the median loss along its way."""
+    table, ways = [], {}
+    for label, method in methods(problem.start(jax.random.key(0))).items():
+        tuned = [0.0]
+        for step in grid[: len(grid) if len(grid) > 1 else 0]:
+            losses, _, _ = train(problem, method, step, list(range(1000, 1000 + TUNED_ON)))
+            tuned.append(np.median(np.nan_to_num(losses[:, -1], nan=np.inf)))
+        step = grid[int(np.argmin(tuned[1:])) if len(grid) > 1 else 0]
+        losses, ranks, seconds = train(problem, method, step, list(range(seeds)))
+        losses = np.nan_to_num(losses, nan=np.inf)
+        final, ways[label] = losses[:, -1], np.median(losses, axis=0)
         table.append({
-            "problem": name, "method": method, "step size": step, "loss, half of the steps": float(np.median(losses[:, CHECKS // 2])),
-            "loss, median": float(np.median(final)), "quarter": float(np.quantile(final, 0.25)), "three quarters": float(np.quantile(final, 0.75)),
+            "problem": name, "method": label, "step size": step, "loss, half of the steps": float(np.median(losses[:, CHECKS // 2])),
+            "loss, median": float(np.median(final)), "quarter": quantile(final, 0.25), "three quarters": quantile(final, 0.75),
             "diverged": int(np.sum(~np.isfinite(final))), "us a step": seconds * 1e6,
-            "effective rank, first": float(np.nanmedian(ranks[:, 0])), "last": float(np.nanmedian(ranks[:, -1])),
+            "effective rank, first": float(np.median(ranks[:, 0])), "last": float(np.median(ranks[:, -1])),
         })  # fmt: skip
         print(table[-1], flush=True)
-    return table
+    return table, ways
+
+
+def quantile(values: np.ndarray, share: float) -> float:
+    return float(np.quantile(values, share, method="nearest"))
+
+
+def picture(found: list[dict[str, Any]], ways: dict[str, dict[str, np.ndarray]], num_steps: dict[str, int]) -> Any:
+    """Loss over steps and over seconds, a row a problem."""
+    import matplotlib.pyplot as plt
+
+    fig, axes = plt.subplots(len(ways), 2, figsize=(9, 3.4 * len(ways)), layout="constrained", squeeze=False)
+    styles = [(dash, width) for width in (1.2, 2.2) for dash in ("-", "--", ":", "-.")]
+    for row, (problem, of) in zip(axes, ways.items(), strict=True):
+        micro = {entry["method"]: entry["us a step"] for entry in found if entry["problem"] == problem}
+        best = min(of, key=lambda label: of[label][-1])
+        for k, ((label, way), (dash, width)) in enumerate(zip(of.items(), styles, strict=False)):
+            steps = np.linspace(0, num_steps[problem], len(way))
+            for ax, x in zip(row, (steps, steps * micro[label] * 1e-6), strict=True):
+                ax.plot(x[1:], way[1:], dash, linewidth=width, color=plt.get_cmap("viridis")(k / len(of)), label=label)
+        row[0].set(xlabel="steps", ylabel="loss (no unit), median", yscale="log", title=f"{problem}: least by {best}")
+        row[1].set(xlabel="seconds of one run", yscale="log", xscale="log", title="the same over time")
+    axes[0, 1].legend(fontsize=8)
+    return fig
 
 
 def costs(repeats: int, refresh: int, num_steps: int) -> list[dict[str, Any]]:
@@ -218,14 +251,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "covariant.json")
     options = parser.parse_args()
-    table = costs(1 if options.quick else options.repeats, options.refresh, 20 if options.quick else options.refresh)
+    table = costs(1 if options.quick else options.repeats, options.refresh, 3 if options.quick else options.refresh)
     common.table("a whole training step", table)
-    grid = [10.0**k for k in ((-2, -1) if options.quick else np.arange(-4, 0.4, 1 / 3).round(4))]
+    grid = [10.0**k for k in ((-2,) if options.quick else np.arange(-4, 0.4, 1 / 3).round(4))]
     problems = {"Rosenbrock, noise 1": rosenbrock(1.0), "multiplication": multiplication()}
-    found = []
+    problems = {name: problem._replace(num_steps=CHECKS) if options.quick else problem for name, problem in problems.items()}
+    found, ways = [], {}
     for name, problem in problems.items():
-        found += compared(name, problem._replace(num_steps=100) if options.quick else problem, 3 if options.quick else options.seeds, grid)
+        rows, ways[name] = compared(name, problem, 2 if options.quick else options.seeds, grid)
+        found += rows
     common.table("two problems, step sizes tuned alike", found)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    plot.save(picture(found, ways, {name: problem.num_steps for name, problem in problems.items()}), options.out.with_suffix(".png"))
     common.write(options.out, {"machine": common.machine(), "rows": table, "problems": found})
 
 

@@ -92,7 +92,8 @@ def exponent(
     """
     g, u = _asked(gradients, updates, method, confidence)
     whiteness = whiteness_of(g)
-    width = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    white = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    width = max(white, 1)
     if len(g) // width < 16:
         msg = f"window: got {width} of {len(g)} steps; expected at least 16 windows."
         raise ValueError(msg)
@@ -105,8 +106,10 @@ def exponent(
                         math.nan, whiteness, math.nan)  # fmt: skip
     name = max(lines, key=lambda name: (round(lines[name].coherence, 3), lines[name].decades))
     line = lines[name]
-    return Exponent(line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line), name, line.decades, width, len(dg), line.x, line.y,
-                    line.scatter, whiteness, line.coherence)  # fmt: skip
+    return Exponent(
+        line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line, white), name, line.decades, width, len(dg), line.x, line.y,
+        line.scatter, whiteness, line.coherence,
+    )  # fmt: skip
 
 
 class Line(NamedTuple):
@@ -156,13 +159,13 @@ def whiteness_of(g: np.ndarray) -> np.ndarray:
 
 
 def window_of(whiteness: np.ndarray, steps: int) -> int:
-    """The shortest window from which on the noise is white, as far as the next; the first, where none is."""
+    """The shortest window from which on the noise is white, as far as the next; 0 where none is."""
     for k in range(len(whiteness) - 1):
         if whiteness[k, 0] * 128 > steps and k:
             break
         if 1 / 1.5 < whiteness[k + 1, 1] / whiteness[k, 1] < 1.5:
             return int(whiteness[k, 0])
-    return 1
+    return 0
 
 
 def _line(dg: np.ndarray, du: np.ndarray, method: str, confidence: float, seed: int) -> Line | None:
@@ -245,7 +248,9 @@ def _bent(x: np.ndarray, y: np.ndarray) -> float:
     return math.sqrt((STRETCHES - 1) * float(np.var(slopes)))
 
 
-def verdict_of(line: Line) -> str:
+def verdict_of(line: Line, window: int) -> str:
+    if not window:
+        return f"{UNRESOLVED}: what the gradients do from step to step is no noise, it is not white over any window"
     if line.decades < LEAST_DECADES:
         return f"{UNRESOLVED}: kappa spans {line.decades:.2g} decades, a slope needs {LEAST_DECADES:g}"
     if 2 * line.half > WIDEST:

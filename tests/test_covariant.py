@@ -160,6 +160,29 @@ def test_low_rank_of_all_is_full():
     np.testing.assert_allclose(one_path(0.5, np.eye(4), "low_rank"), full, rtol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("structure", "moment"), [("full", "raw"), ("full", "centred"), ("particle", "raw"), ("particle", "centred"), ("low_rank", "raw")]
+)
+def test_a_metric_is_refreshed_now_and_then(structure, moment):
+    """Every third step; a full moment is read at all steps, the others at the third ones. Lanes of a `vmap` agree with runs alone."""
+    now_and_then, always = (descent(1.0, 0.5, tau1=0, tau2=4, eps=1e-3, structure=structure, moment=moment, refresh=refresh) for refresh in (3, 1))
+    grads = jax.random.normal(jax.random.key(0), (2, 8, NUM, DIM))
+
+    def updates(tx, grads):
+        def step(state, g):
+            u, state = tx.update(g, state, g)
+            return state, u
+
+        return jax.lax.scan(step, tx.init(grads[0]), grads)[1]
+
+    found = jax.jit(jax.vmap(lambda grads: updates(now_and_then, grads)))(grads)
+    for lane, g in enumerate(grads):
+        np.testing.assert_allclose(found[lane], updates(now_and_then, g), rtol=1e-6, atol=1e-9)
+        whole = updates(always, g)
+        np.testing.assert_allclose(found[lane][::3], whole[::3] if structure == "full" else updates(always, g[::3]), rtol=1e-6, atol=1e-9)
+        assert not np.allclose(found[lane][1::3], whole[1::3], rtol=1e-3)
+
+
 # --- particles -------------------------------------------------------------------------------------------------------------
 
 LAWFUL = {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from eqdyn import _checks
+from eqdyn._branch import rarely
 from eqdyn._types import Tree
 from eqdyn._value import bind
 from eqdyn.covariant import _powers
@@ -179,34 +180,39 @@ def force_of(settings: Settings, updates: Tree, state: DescentState) -> tuple[Tr
 def refreshed(settings: Settings, updates: Tree, state: DescentState, mean: Tree) -> tuple[Tree, DescentState]:
     """`g^-1` of this step, and the state after it."""
     dtype = jax.tree.leaves(updates)[0].dtype
+    steps, due = state.steps + 1, state.steps % settings.refresh == 0
+    held = () if isinstance(settings.power.alpha, float) else (settings.power.alpha,)  # a branch takes what is traced as an operand
 
     def weight_of(reads: jax.Array) -> jax.Array | None:
         return _weight(settings, settings.tau2, reads, dtype)
 
-    def read(state: DescentState, reads: jax.Array) -> tuple[Tree, Tree]:
+    def read(updates: Tree, mean: Tree, state: DescentState, reads: jax.Array) -> tuple[Tree, Tree]:
         if settings.moment == "centred":
             return _centred(settings, state, updates, reads, weight_of(reads))
         deviation = jax.tree.map(jnp.subtract, updates, mean) if settings.moment == "residual" else updates
         return (), grown(settings.metric, state.second, deviation, settings.tau2)
 
-    def inverted(second: Tree, reads: jax.Array) -> Tree:
-        weight = weight_of(reads)
-        return settings.metric.made(second if weight is None else scaled(settings.metric, second, weight), settings.power)
+    def inverted(held: tuple, second: Tree, reads: jax.Array) -> Tree:
+        weight, power = weight_of(reads), settings.power._replace(alpha=held[0]) if held else settings.power
+        return settings.metric.made(second if weight is None else scaled(settings.metric, second, weight), power)
 
-    steps, due = state.steps + 1, state.steps % settings.refresh == 0
     if settings.refresh == 1 or read_at_every_step(settings.metric):
-        slow, second = read(state, steps)
+        slow, second = read(updates, mean, state, steps)
         if settings.refresh == 1:
-            return inverted(second, steps), DescentState(steps, mean, slow, second, ())
-        inverse = jax.lax.cond(due, inverted, lambda *_: state.inverse, second, steps)
+            return inverted(held, second, steps), DescentState(steps, mean, slow, second, ())
+        inverse = rarely(
+            due, lambda old, *rest: inverted(*rest), lambda old, *rest: old, state.inverse, held, second, steps
+        )  # fmt: skip
         return inverse, DescentState(steps, mean, slow, second, inverse)
 
-    def both(state: DescentState) -> tuple[Tree, Tree, Tree]:
+    def both(updates: Tree, mean: Tree, state: DescentState, held: tuple) -> tuple[Tree, Tree, Tree]:
         reads = state.steps // settings.refresh + 1
-        slow, second = read(state, reads)
-        return slow, second, inverted(second, reads)
+        slow, second = read(updates, mean, state, reads)
+        return slow, second, inverted(held, second, reads)
 
-    slow, second, inverse = jax.lax.cond(due, both, lambda state: (state.slow, state.second, state.inverse), state)
+    slow, second, inverse = rarely(
+        due, both, lambda updates, mean, state, held: (state.slow, state.second, state.inverse), updates, mean, state, held
+    )  # fmt: skip
     return inverse, DescentState(steps, mean, slow, second, inverse)
 
 

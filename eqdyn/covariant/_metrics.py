@@ -163,30 +163,29 @@ class LowRank(NamedTuple):
     def grown(self, second: Tree, deviation: Tree, tau: float) -> Tree:
         kept, rest = second
         beta = _powers.decay_of(tau)
-        _, back = ravel_pytree(deviation)
-        columns = [math.sqrt(beta) * ravel_pytree(one)[0] for one in kept] + [math.sqrt(1 - beta) * ravel_pytree(deviation)[0]]
-        table = jnp.stack(columns, axis=1)
-        values, vectors = jnp.linalg.eigh(table.T @ table)
-        turned = table @ vectors[:, ::-1]  # descending
+        flat, back = ravel_pytree(deviation)
+        table = jnp.stack([math.sqrt(beta) * ravel_pytree(one)[0] for one in kept] + [math.sqrt(1 - beta) * flat])  # (rank + 1, P)
+        values, vectors = jnp.linalg.eigh(table @ table.T)
+        turned = vectors[:, ::-1].T @ table  # descending
         rest = beta * rest + jnp.maximum(values[0], 0)
-        return tuple(back(turned[:, k]) for k in range(len(kept))), rest
+        return tuple(back(turned[k]) for k in range(len(kept))), rest
 
     def made(self, second: Tree, power: Power) -> Tree:
         kept, rest = second
-        flat = jnp.stack([ravel_pytree(one)[0] for one in kept], axis=1)
-        values = jnp.sum(flat * flat, axis=0)
-        num, rank = flat.shape
+        flat = jnp.stack([ravel_pytree(one)[0] for one in kept])
+        values = jnp.sum(flat * flat, axis=1)
+        rank, num = flat.shape
         spread = rest / max(1, num - rank)
         outside = power.of_values(spread)
-        # g^-1 = outside * I + sum_k (inside_k - outside) u_k u_k^t, u_k = column / |column|
+        # g^-1 = outside * I + sum_k (inside_k - outside) u_k u_k^t, u_k = row / |row|
         scale = jnp.where(values > 0, (power.of_values(jnp.maximum(values, spread)) - outside) / jnp.where(values > 0, values, 1), 0)
         return kept, scale, outside
 
     def moved(self, inverse: Tree, force: Tree) -> Tree:
         kept, scale, outside = inverse
         flat, back = ravel_pytree(force)
-        directions = jnp.stack([ravel_pytree(one)[0] for one in kept], axis=1)
-        return back(outside * flat + directions @ (scale * (directions.T @ flat)))
+        directions = jnp.stack([ravel_pytree(one)[0] for one in kept])
+        return back(outside * flat + (scale * (directions @ flat)) @ directions)
 
 
 Metric = Any  # one of the above

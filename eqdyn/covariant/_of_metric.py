@@ -45,7 +45,8 @@ def metric_exponent(gradients: Any, metric: Any, *, window: int | None = None, c
 
     g, values, vectors = _asked(gradients, metric, confidence)
     whiteness = whiteness_of(g)
-    width = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    white = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    width = max(white, 1)
     if len(g) // width < 16:
         msg = f"window: got {width} of {len(g)} steps; expected at least 16 windows."
         raise ValueError(msg)
@@ -66,8 +67,10 @@ def metric_exponent(gradients: Any, metric: Any, *, window: int | None = None, c
         scattered = math.sqrt(np.sum(residual**2) / max(1, degrees) / np.sum((x - x.mean()) ** 2))
         half = max(NARROWEST, float(np.std(slopes)) * t.ppf(level, 200), scattered * t.ppf(level, degrees) if degrees else 0.0)
         line = Line(float(alpha), half, float(np.ptp(x)) / math.log(10), math.sqrt(np.mean(residual**2)), x, y, math.nan)
-    return Exponent(line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line), "metric", line.decades, width, len(along), x, y,
-                    line.scatter, whiteness, math.nan)  # fmt: skip
+    return Exponent(
+        line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line, white), "metric", line.decades, width, len(along), x, y,
+        line.scatter, whiteness, math.nan,
+    )  # fmt: skip
 
 
 def _slope(x: np.ndarray, y: np.ndarray, error: float) -> np.ndarray:

@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--alphas", type=int, default=9)
     parser.add_argument("--etas", type=int, default=32)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=540)
     parser.add_argument("--lanes", type=int, default=16)
     parser.add_argument("--first", type=float, default=0.01, help="smallest step size, in units of G^(2 alpha) / width")

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from eqdyn import _checks
 from eqdyn._types import Points, Tree
 from eqdyn.covariant import _powers
-from eqdyn.groups import Group
+from eqdyn.groups import Group, Leaf
 
 
 class Power(NamedTuple):
@@ -76,11 +76,10 @@ class Shared(NamedTuple):
 
     def moved(self, inverse: Tree, force: Tree) -> Tree:
         shared, others = inverse
-        moved = [rows @ metric[0] for rows, metric in zip(self.rows(force), shared, strict=True)]
         if self.groups is None:
-            return moved[0]
-        for group, rows in zip(self.groups, moved, strict=True):
-            force = group.with_particles(force, rows)
+            return force @ shared[0][0]
+        for group, metric in zip(self.groups, shared, strict=True):
+            force = _turned(group, force, metric[0])
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf: leaf * others[name] if (name := _checks.path_name(path)) in others else leaf, force
         )
@@ -110,6 +109,23 @@ class Shared(NamedTuple):
                 raise ValueError(msg)
             seen |= paths
         self.rows(params)
+
+
+def _turned(group: Group, tree: Tree, matrix: jax.Array) -> Tree:
+    """The tree with its particles times a symmetric matrix. Where most numbers lie with particles along the last axis they stay so: to turn
+    them over costs a fair part of the product.
+    """
+    largest = max(group.leaves, key=Leaf.dim)
+    plain = all(leaf.starts == (0,) and leaf.width == 1 and leaf.shape[leaf.axis] == group.size for leaf in group.leaves)
+    if largest.axis == 0 or not plain or len({leaf.path for leaf in group.leaves}) < len(group.leaves):
+        return group.with_particles(tree, group.particles(tree) @ matrix)
+    held = {_checks.path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    columns = [jnp.moveaxis(held[leaf.path], leaf.axis, -1).reshape(-1, group.size) for leaf in group.leaves]
+    product, at, new = matrix @ jnp.concatenate(columns), 0, {}
+    for leaf in group.leaves:
+        block = product[at : at + leaf.dim()].reshape(*leaf.rest, group.size)
+        new[leaf.path], at = jnp.moveaxis(block, -1, leaf.axis), at + leaf.dim()
+    return jax.tree_util.tree_map_with_path(lambda path, old: new.get(_checks.path_name(path), old), tree)
 
 
 class Own(NamedTuple):

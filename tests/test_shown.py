@@ -247,7 +247,7 @@ def test_help(arguments):
     assert "usage: python3 -m eqdyn" in done.stdout
 
 
-LONG = {"01_start", "02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams"}
+LONG = {"01_start", "02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams", "08_noise_and_metric"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -283,6 +283,7 @@ BENCHMARKS = {
     "executors": (["--steps", "3", "--cells", "2", "--repeats", "1"], None),
     "phase_diagram": (["--etas", "3", "--seeds", "2", "--steps", "27"], None),
     "covariant": ([], None),
+    "covariant_problems": ([], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}

@@ -93,7 +93,7 @@ def linen_gru():
     return (*adapter.split(model, params, keyed=False), z, lambda z: model.apply(params, z), {6: 1})
 
 
-@pytest.mark.parametrize("made", [equinox_mlp, equinox_attention, nnx_convolution, haiku_lstm, linen_gru])
+@pytest.mark.parametrize("made", [equinox_mlp, pytest.param(equinox_attention, marks=pytest.mark.slow), nnx_convolution, haiku_lstm, linen_gru])
 def test_models_of_other_libraries(made):
     apply, params, z, whole, sizes = made()
     np.testing.assert_allclose(apply(params, z), whole(z), rtol=1e-5, atol=1e-6)

@@ -194,7 +194,7 @@ LAWFUL = {
 }
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("alpha", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", LAWFUL)
 def test_the_laws_hold(name, alpha, key):
     tx = descent(1.0, alpha, tau1=2, tau2=9, **{"eps": 1e-3} | LAWFUL[name])

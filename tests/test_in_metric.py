@@ -53,7 +53,7 @@ def test_it_is_the_same_run_and_its_constants_are_those_of_g(name, dtype, key):
     np.testing.assert_allclose(found.mu, approach.max(), rtol=10 * tolerance, atol=10 * tolerance)
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "Adam" else pytest.mark.slow) for name in RULES])
 def test_the_laws_hold_in_g(name, key):
     rule = in_metric(RULES[name], G)
     report = eq.check(rule, coordinates(jax.random.normal(key, (NUM, DIM)), G), eta=0.01, key=key, num_draws=8)

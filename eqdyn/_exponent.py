@@ -91,12 +91,8 @@ def exponent(
         Vanchurin, arXiv:2504.14728 (the power law); the estimator is derived, with the intercept left free.
     """
     g, u = _asked(gradients, updates, method, confidence)
-    whiteness = whiteness_of(g)
-    white = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    whiteness, white = windowed(g, window)
     width = max(white, 1)
-    if len(g) // width < 16:
-        msg = f"window: got {width} of {len(g)} steps; expected at least 16 windows."
-        raise ValueError(msg)
     dg, du = (differences(a, width) for a in (g, u))
     asked = ("directions", "coordinates") if method == "auto" else (method,)
     lines = {name: line for name in asked if (line := _line(dg, du, name, confidence, seed)) is not None}
@@ -147,6 +143,16 @@ def windows(a: np.ndarray, width: int) -> np.ndarray:
 def differences(a: np.ndarray, width: int) -> np.ndarray:
     """Of neighbouring windows, over the root of 2: of white noise their variance is that of a window."""
     return np.diff(windows(a, width), axis=0) / math.sqrt(2)
+
+
+def windowed(g: np.ndarray, window: int | None) -> tuple[np.ndarray, int]:
+    """The whiteness of noise by window, and the window asked for or chosen by it; 0 where no window is white."""
+    whiteness = whiteness_of(g)
+    width = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
+    if len(g) // max(width, 1) < 16:
+        msg = f"window: got {width} of {len(g)} steps; expected at least 16 windows."
+        raise ValueError(msg)
+    return whiteness, width
 
 
 def whiteness_of(g: np.ndarray) -> np.ndarray:

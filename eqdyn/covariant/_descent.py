@@ -79,7 +79,8 @@ def descent(
                 particle    one D x D matrix for all particles of a group, the mean over them: rows of params `(n, d)`, or `groups`; leaves of
                             no group diagonally. The rule stays permutation-equivariant. O(D^2), O(N D^2) a step, O(D^3) a refresh
                 low_rank    the `rank` strongest directions of all P, the rest evenly, O(P rank) a step
-                full        P x P, O(P^2), O(P^3) a refresh
+                full        P x P, O(P^2), O(P^3) a refresh. Equivariant if its state is relabelled along both axes as particles change places;
+                            `eq.check` moves states row by row, and therefore says that P1 fails from any but a fresh state
 
         moment: "raw", `avg(grad grad^t)`; "centred", less `avg(grad) avg(grad)^t`, both over tau2; "residual", `avg((grad - M1) (grad - M1)^t)`.
         damping: "inside", `(kappa + eps)^alpha`, or "outside", `kappa^alpha + eps`.

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from eqdyn import _checks
-from eqdyn._exponent import BLOCK, DRAWS, NARROWEST, Exponent, Line, differences, verdict_of, whiteness_of, window_of
+from eqdyn._exponent import BLOCK, DRAWS, NARROWEST, Exponent, Line, differences, verdict_of, windowed
 from eqdyn.covariant.bowl import definite
 
 
@@ -44,13 +43,8 @@ def metric_exponent(gradients: Any, metric: Any, *, window: int | None = None, c
     from scipy.stats import t
 
     g, values, vectors = _asked(gradients, metric, confidence)
-    whiteness = whiteness_of(g)
-    white = window_of(whiteness, len(g)) if window is None else _checks.count(window, "window", least=1)
-    width = max(white, 1)
-    if len(g) // width < 16:
-        msg = f"window: got {width} of {len(g)} steps; expected at least 16 windows."
-        raise ValueError(msg)
-    along = differences(g @ vectors, width)
+    whiteness, white = windowed(g, window)
+    along = differences(g @ vectors, max(white, 1))
     squares = np.add.reduceat(along * along, np.arange(0, len(along), BLOCK))
     live = squares.sum(0) > 1e-12 * squares.sum(0).max(initial=0.0)
     squares, y = squares[:, live], np.log(values[live])
@@ -68,7 +62,7 @@ def metric_exponent(gradients: Any, metric: Any, *, window: int | None = None, c
         half = max(NARROWEST, float(np.std(slopes)) * t.ppf(level, 200), scattered * t.ppf(level, degrees) if degrees else 0.0)
         line = Line(float(alpha), half, float(np.ptp(x)) / math.log(10), math.sqrt(np.mean(residual**2)), x, y, math.nan)
     return Exponent(
-        line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line, white), "metric", line.decades, width, len(along), x, y,
+        line.alpha, line.alpha - line.half, line.alpha + line.half, verdict_of(line, white), "metric", line.decades, max(white, 1), len(along), x, y,
         line.scatter, whiteness, math.nan,
     )  # fmt: skip
 

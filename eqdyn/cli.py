@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("eqdyn-demo"), metavar="DIR", help="where to write (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="of data, starts and batches (default: %(default)s)")
     demo.add_argument("--no-progress", action="store_true", help="no progress bars")
+    demo.add_argument("--quick", action="store_true", help="a tenth of the steps and one of the five rules, to see that it runs")
     demo.set_defaults(run=_demo)
 
     check = commands.add_parser("check", help="hold a rule of your own against every law; status 1 if one fails")
@@ -107,7 +108,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     _is_a_directory(arguments.out)
     os.environ.setdefault("MPLBACKEND", "Agg")  # pictures go to files: no window is wanted
-    summary = demo(arguments.out, seed=_seed(arguments.seed), progress=not arguments.no_progress)
+    summary = demo(arguments.out, seed=_seed(arguments.seed), progress=not arguments.no_progress, quick=arguments.quick)
     ended = {key: value for key, value in summary.items() if key.endswith("/status") and value != "ok"}
     if ended:
         print(f"eqdyn demo: runs ended early: {ended}", file=sys.stderr)

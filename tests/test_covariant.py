@@ -195,7 +195,7 @@ LAWFUL = {
 
 
 @pytest.mark.parametrize("alpha", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", LAWFUL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in ("diagonal", "particle, each") else pytest.mark.slow) for name in LAWFUL])
 def test_the_laws_hold(name, alpha, key):
     tx = descent(1.0, alpha, tau1=2, tau2=9, **{"eps": 1e-3} | LAWFUL[name])
     rule = eq.rules.from_optax(tx, loss, separable="particle" not in name)
@@ -537,6 +537,7 @@ def test_a_tracer_at_a_particle_moves_with_it(structure, tau1, key):
     np.testing.assert_array_equal(run.x, other.x)
 
 
+@pytest.mark.slow
 def test_the_laws_hold_with_tracers(key):
     rule = eq.covariant.rule(two_layer.regression_field(), 0.5, tau2=9, eps=1e-2)
     data = (jax.random.normal(key, (32, 1)), jax.random.normal(key, (32,)))

@@ -171,7 +171,9 @@ def with_near_pair(distance, seed):
     return jnp.asarray(np.concatenate([x, near[None]]))
 
 
-@pytest.mark.parametrize("precision", [pytest.param("whatever it takes", marks=pytest.mark.slow), "float32 only"])
+@pytest.mark.parametrize(
+    "precision", [pytest.param("whatever it takes", marks=pytest.mark.slow), pytest.param("float32 only", marks=pytest.mark.slow)]
+)
 def test_near_pairs_are_right_or_unresolved(precision):
     """At 1e-4, 1e-6, 1e-8 of the diameter: right to 1e-3, or said to be unresolved. Of a rule that casts to float32 within, U is not
     to be had any finer, and its rounding decides.

@@ -72,26 +72,28 @@ def test_nothing_names_a_registry_or_a_machine_path():
             ), name
 
 
-def test_demo(tmp_path):
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_demo(quick, tmp_path):
     """One run of the main job, looked at from four sides."""
     out = tmp_path / "out"
-    done = command("-m", "eqdyn", "demo", "--out", out, env=None)  # more is compiled than computed
+    done = command("-m", "eqdyn", "demo", "--out", out, *(["--quick"] if quick else []))
     assert done.returncode == 0, done.stderr
     summary = json.loads((out / "summary.json").read_text())
     print(f"demo: {summary['seconds']} s")
     demo = out, done.stdout, summary
-    writes_its_table_pictures_and_summary(demo)
+    writes_its_table_pictures_and_summary(demo, ("consensus",) if quick else ("gradient", "heavy ball", "Adam", "consensus", "self-attention"))
     tells_the_two_steps_apart_by_the_constant_over_pairs(demo)
-    says_in_words_what_happened_to_the_neurons(demo)
+    if not quick:
+        says_in_words_what_happened_to_the_neurons(demo)
 
 
-def writes_its_table_pictures_and_summary(demo):
+def writes_its_table_pictures_and_summary(demo, rules):
     out, text, summary = demo
     assert {path.name for path in out.iterdir()} == {"network2d.png", "network2d_constants.png", "digits.png", "summary.json"}
     for path in out.glob("*.png"):
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
         assert path.stat().st_size > 20_000
-    for name in ("gradient", "heavy ball", "Adam", "consensus", "self-attention"):
+    for name in rules:
         assert {summary[f"laws/{name}/{law}"] for law in ("P1", "Lemma 1", "Lemma 2", "Merge law")} == {"holds"}
     assert summary["laws/BROKEN: rate grows with the index/P1"] == "fails"
     assert "Replay of the broken rule" in text
@@ -221,14 +223,13 @@ def test_a_users_mistake_from_the_shell(own):
     ("arguments", "status", "said"),
     [
         (["mine:rule", "--float64", "--K", "1", "--out", "out"], 0, "P2-K                  not refuted"),
-        (["mine:swarm", "--x", "mine:x"], 0, "mine:swarm: no law fails."),
+        pytest.param(["mine:swarm", "--x", "mine:x"], 0, "mine:swarm: no law fails.", marks=pytest.mark.slow),
         (["mine:make", "--K", "1", "--num", "16", "--dim", "2"], 1, "Merge law fails at draw"),
-        (["mine:hasty", "--draws", "8"], 1, "P1 fails at draw"),
+        pytest.param(["mine:hasty", "--draws", "8"], 1, "P1 fails at draw", marks=pytest.mark.slow),
     ],
 )
 def test_check_on_ones_own_rule(arguments, status, said, own):
-    # the first as a user has it; the others at the optimisation of the tests, where compiling is most of it
-    done = command("-m", "eqdyn", "check", *arguments, cwd=own, **({} if "--out" in arguments else {"env": None}))
+    done = command("-m", "eqdyn", "check", *arguments, cwd=own, env=None)  # at the optimisation of the tests: compiling is most of it
     assert done.returncode == status, done.stderr
     assert said in done.stdout, done.stdout
     if "--out" in arguments:
@@ -287,7 +288,7 @@ BENCHMARKS = {
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}
-FAST = {"simulate"}
+FAST = {"watching"}
 
 
 def test_every_benchmark_is_run():

@@ -78,7 +78,7 @@ def in_metric(rule: Rule, metric: Any) -> Rule:
 
     Example:
         >>> import jax.numpy as jnp, eqdyn as eq
-        >>> stiff = eq.rules.gradient(lambda x: 0.5 * jnp.sum(x**2 * jnp.array([1.0, 9.0])))
+        >>> stiff = eq.rules.gradient(lambda x: 0.5 * jnp.sum(x**2 * jnp.array([[1.0, 9.0]])))
         >>> x, g = jnp.array([[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]]), [4.0, 1.0]
         >>> y, rule = eq.covariant.coordinates(x, g), eq.covariant.in_metric(stiff, g)
         >>> float(eq.measure.pair_constants(y, rule.update(y, rule.init(y)).u).k_pair) < 9

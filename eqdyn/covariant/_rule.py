@@ -42,8 +42,8 @@ def rule(
         >>> import jax.numpy as jnp, eqdyn as eq
         >>> rule = eq.covariant.rule(lambda x: 0.5 * jnp.sum(x**2), 1.0, tau2=0.0, eps=0.0)
         >>> x = jnp.array([[3.0], [1.0]])
-        >>> rule.update(x, rule.init(x)).u.round(3).tolist()                    # g is the mean square of both, 5
-        [[-0.6], [-0.2]]
+        >>> [round(float(u), 3) for u in rule.update(x, rule.init(x)).u[:, 0]]  # g is the mean square of both, 5
+        [-0.6, -0.2]
 
     References:
         Vanchurin, arXiv:2504.05279; the shared metric is a reading.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         observe,
         observer,
         parallel,
+        partition,
         rules,
         shapes,
         store,
@@ -94,6 +95,7 @@ __all__ = [
     "observe",
     "observer",
     "parallel",
+    "partition",
     "rules",
     "shapes",
     "simulate",
@@ -106,8 +108,8 @@ __all__ = [
 
 
 _ROOMS = {
-    "covariant", "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "rules", "shapes",
-    "store", "topology", "transverse",
+    "covariant", "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "partition", "rules",
+    "shapes", "store", "topology", "transverse",
 }  # fmt: skip
 _HOMES = {
     "_certify": ("Certificate", "certify"),

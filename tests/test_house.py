@@ -39,7 +39,7 @@ FLOORS = {
     3: ["_chunk", "_legs", "_run", "_start", "_ready", "_simulate", "_lifted", "_twins", "transverse", "_exponent", "measure", "topology"],
     4: ["_ask", "laws", "_verdicts", "_check", "_precise", "_floor", "_inequalities", "_critical", "_certify"],
     5: ["observe", "_guard", "_flow", "_controls", "_compare", "store", "_sweeps", "_sweep"],
-    6: ["networks", "covariant"],
+    6: ["networks", "covariant", "partition"],
     7: [
         "plot",
         "plot_critical",
@@ -329,6 +329,8 @@ PUBLIC = [
     "covariant.wright_fisher.increment_covariance",
     "covariant.wright_fisher.metric",
     "covariant.wright_fisher.simulate",
+    "partition",
+    "partition.build",
     "networks",
     "networks.adapters",
     "networks.find_groups",

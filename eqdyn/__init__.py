@@ -108,8 +108,8 @@ __all__ = [
 
 
 _ROOMS = {
-    "covariant", "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "partition", "rules",
-    "shapes", "store", "topology", "transverse",
+    "covariant", "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "partition",
+    "rules", "shapes", "store", "topology", "transverse",
 }  # fmt: skip
 _HOMES = {
     "_certify": ("Certificate", "certify"),

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eqdyn.partition._network import Network, network_of
-from eqdyn.partition._polytope import Polytope, area, box as box_of, split, volume
+from eqdyn.partition._polytope import Polytope, area, split, volume
+from eqdyn.partition._polytope import box as box_of
 
 HIGHEST = 6  # dimension in which vertices and volumes are exact
 

@@ -161,10 +161,7 @@ def _measured(network: Network, codes: np.ndarray, cells: list[Polytope], low: n
     normals = np.array([edge[4] for edge in edges]).reshape(-1, dim)
     jump = np.einsum("eod,ed->eo", jacobians[pairs[:, 1]] - jacobians[pairs[:, 0]], normals)
     cell_of = np.zeros(0, int) if data is None else np.array([place.get(code.tobytes(), -1) for code in network.codes(data)], int)
-    if data is None:
-        masses = np.full(len(cells), np.nan)
-    else:
-        masses = np.bincount(cell_of[cell_of >= 0], minlength=len(cells)) / len(data)
+    masses = np.full(len(cells), np.nan) if data is None else np.bincount(cell_of[cell_of >= 0], minlength=len(cells)) / len(data)
     return Partition(
         codes, np.array([volume(cell.vertices) for cell in cells]), masses, np.array([cell.vertices.mean(0) for cell in cells]), jacobians, offsets,
         pairs, np.array([edge[2] for edge in edges], int), np.array([edge[3] for edge in edges], float), normals, np.linalg.norm(jump, axis=1),

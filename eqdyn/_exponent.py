@@ -62,7 +62,8 @@ def exponent(
     Noise is what differs between neighbouring windows, so that means and slow drifts drop out; a momentum common to all directions moves
     the line, not its slope. Directions come from one half of the windows and variances from the other, and the halves change places. The
     slope is corrected for the errors of the variances it is taken over. ESTIMATE; the interval is from a bootstrap over blocks of
-    windows and from the scatter about the line, whichever is longer.
+    windows, from the scatter about the line, or from what the slope changes by where a stretch of the line is left out, whichever is
+    longest, and at least 0.001 to both sides. It knows of sampling, not of a metric that lags behind its noise.
 
     Args:
         gradients: `(T, P)`, noisy gradients, one a step.

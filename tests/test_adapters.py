@@ -109,6 +109,7 @@ def test_models_of_other_libraries(made):
     assert "nobody merged" in monitor.close().summary()
 
 
+@pytest.mark.slow
 def test_views_of_a_state_dict_will_do():
     """What PyTorch has in a `state_dict`: NumPy views, rows the units of a layer, columns those of the layer before."""
     random = np.random.default_rng(0)

@@ -209,6 +209,7 @@ def test_a_rule_without_derivatives_is_held_against_all_else(key):
     assert np.isnan(report.laws["Lifted invertibility"].error)
 
 
+@pytest.mark.slow
 def test_a_particle_too_wide_for_its_whole_jacobian(key):
     """Above 64 numbers a random frame serves theorem 1, and the lifted law is not decided."""
     report = eq.check(eq.rules.consensus(), start(jnp.float64, n=6, d=100), K=1.0, num_draws=2, key=key)

@@ -1,7 +1,5 @@
 """Covariant descent against the optimizers that are its special cases, bowls in closed form, and the meter on planted exponents."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -195,7 +193,7 @@ LAWFUL = {
 
 
 @pytest.mark.parametrize("alpha", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in ("diagonal", "particle, each") else pytest.mark.slow) for name in LAWFUL])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in ("diagonal", "particle") else pytest.mark.slow) for name in LAWFUL])
 def test_the_laws_hold(name, alpha, key):
     tx = descent(1.0, alpha, tau1=2, tau2=9, **{"eps": 1e-3} | LAWFUL[name])
     rule = eq.rules.from_optax(tx, loss, separable="particle" not in name)
@@ -471,7 +469,7 @@ def test_arrays_that_are_no_run():
             eq.covariant.exponent(*bad)
     with pytest.raises(ValueError, match="method"):
         eq.covariant.exponent(g, g, method="X9")
-    with contextlib.suppress(ValueError), pytest.raises(ValueError, match="window"):
+    with pytest.raises(ValueError, match="window: got 50 of 100"):
         eq.covariant.exponent(g, g, window=50)
 
 

@@ -69,7 +69,8 @@ def test_the_regime_of_an_optimizer_in_training(data, name):
     print(f"{name}: {found.alpha:.4f} ({found.low:.4f} to {found.high:.4f}), {found.verdict}, {found.method}, {found.decades:.1f} decades")
     assert found.low <= alpha <= found.high
     assert found.high - found.low < 0.05
-    assert found.method == {"SGD": found.method, "Adam, beta1 = 0": "coordinates", "natural": "directions"}[name]
+    if name != "SGD":  # for which both are right
+        assert found.method == {"Adam, beta1 = 0": "coordinates", "natural": "directions"}[name]
     assert float(loss(run.x, data)) < float(loss(params, data)), "it trains"
 
 

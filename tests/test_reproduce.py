@@ -61,7 +61,7 @@ def test_a_file_that_says_what_it_must_not_is_refused(change, words):
         _experiment.parsed("fig3", said)
 
 
-@pytest.mark.parametrize("name", ["fig3", pytest.param("fig10", marks=pytest.mark.slow), "fig5"])
+@pytest.mark.parametrize("name", ["fig3", pytest.param("fig10", marks=pytest.mark.slow), pytest.param("fig5", marks=pytest.mark.slow)])
 def test_a_figure_is_drawn_and_judged(name, tmp_path, capsys):
     summary = reproduce(name, tmp_path, quick=True, progress=False)
     said = capsys.readouterr().out

@@ -122,9 +122,9 @@ def settings_of(
     per_particle: Any = None, rank: Any = 8, refresh: Any = 1,
 ) -> Settings:  # fmt: skip
     fixed = not isinstance(alpha, jax.Array)  # one that may be traced keeps the same state, whatever its value
-    known = float(alpha) if _checks.concrete(alpha) and not fixed and alpha.ndim == 0 else alpha if fixed else 0.5
+    number = float(alpha) if _checks.concrete(alpha) and not fixed and alpha.ndim == 0 else alpha if fixed else 0.5
     most = float(np.finfo(float).max)
-    for value, name, last in ((known, "alpha", 1.0), (tau1, "tau1", most), (tau2, "tau2", most), (eps, "eps", most)):
+    for value, name, last in ((number, "alpha", 1.0), (tau1, "tau1", most), (tau2, "tau2", most), (eps, "eps", most)):
         if not (isinstance(value, (int, float)) and 0 <= value <= last):
             msg = f"{name}: got {value!r}; expected a number from 0" + (f" to {last:g}." if last < 2 else ".")
             raise ValueError(msg)

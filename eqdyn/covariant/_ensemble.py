@@ -69,8 +69,9 @@ def madelung(ensemble: Any, metric: Any, *, dt: float = 1.0, lag: int = 1, draws
 
     What it shows: noisy descent in a bowl with diffusion `D g^-1`, which needs alpha = 1, fulfils it exactly with **hbar^2 = -4 D^2 < 0**: a heat
     equation, the Schroedinger equation in imaginary time, for any landscape. A small residual alone is therefore no sign of quantum
-    dynamics; a positive hbar^2 would be. For other alpha the diffusion is not `~ g^-1` and the residual does not vanish. What it does not show:
-    that S is defined up to multiples of 2 pi hbar, the postulate of the source, on which a Gaussian has no bearing.
+    dynamics; a positive hbar^2 would be. For other alpha, where kappa differs from direction to direction, the diffusion is not `~ g^-1` and the
+    residual does not vanish. What it does not show: that S is defined up to multiples of 2 pi hbar, the postulate of the source,
+    on which a Gaussian has no bearing.
 
     Args:
         ensemble: `(T, M, d)`, M runs at T times, M much larger than d; on the way, not at rest.

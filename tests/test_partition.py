@@ -63,10 +63,21 @@ def test_identities(first):
 def facet_points(found, net, side):
     """A point of every facet's hyperplane, by the affine map of the cell on one side."""
     at = np.empty_like(found.normals)
-    for k, (pair, unit) in enumerate(zip(found.edges, found.units, strict=True)):
-        a, b, _, _ = net.rows(found.codes[pair[side]])
-        at[k] = -b[unit] * a[unit] / (a[unit] @ a[unit])
+    for k, (pair, normal) in enumerate(zip(found.edges, found.normals, strict=True)):
+        a, c = row_of(net, found.codes[pair[side]], normal, found.units[k])
+        at[k] = -c * a / (a @ a)
     return at
+
+
+def row_of(net, code, normal, unit):
+    """The row of a facet: its unit's where each unit has one, else the one with this normal."""
+    rows = net.rows(code)
+    row = unit
+    if len(rows.units) != len(code) or not np.array_equal(rows.units, np.arange(len(code))):
+        size = np.maximum(np.linalg.norm(rows.a, axis=1), 1e-300)
+        flips = (rows.flips == unit).any(1)
+        row = int(np.argmax(np.where(flips, np.abs(rows.a @ normal) / size, 0)))
+    return rows.a[row], rows.c[row]
 
 
 def wall_points(found, box):
@@ -76,9 +87,9 @@ def wall_points(found, box):
 def every_facet_is_seen_from_both_sides(found, net):
     """Its area from the second cell's own corners."""
     for pair, unit, size, normal in zip(found.edges, found.units, found.facet_areas, found.normals, strict=True):
-        a, b, _, _ = net.rows(found.codes[pair[1]])
+        a, c = row_of(net, found.codes[pair[1]], normal, unit)
         corners = found.vertices[pair[1]]
-        near = np.abs(corners @ a[unit] + b[unit]) <= 1e-9 * max(1, np.abs(b[unit]))
+        near = np.abs(corners @ a + c) <= 1e-9 * max(1, np.abs(c))
         np.testing.assert_allclose(area(corners[near], normal), size, rtol=1e-6, atol=1e-12)
 
 
@@ -104,10 +115,9 @@ def test_all_codes_that_have_an_inside(seed):
     walls = np.concatenate([np.eye(dim), -np.eye(dim)])
     for bits in itertools.product([False, True], repeat=7):
         code = np.array(bits)
-        a, b, _, _ = net.rows(code)
-        sign = np.where(code, -1.0, 1.0)
-        rows = np.concatenate([sign[:, None] * a, walls])
-        right = np.concatenate([-sign * b, np.full(2 * dim, 2.0)])
+        own = net.rows(code)
+        rows = np.concatenate([-own.a, walls])
+        right = np.concatenate([own.c, np.full(2 * dim, 2.0)])
         asked = np.c_[rows, np.linalg.norm(rows, axis=1)]
         ball = linprog(np.r_[np.zeros(dim), -1.0], A_ub=asked, b_ub=right, bounds=[(None, None)] * dim + [(0, None)])
         assert (ball.status == 0 and ball.x[-1] > 1e-9) == (code.tobytes() in held), bits
@@ -166,9 +176,111 @@ def test_units_that_are_dead_constant_or_there_twice_cut_nothing():
         ({"points": np.full((4, 2), 3.0)}, "points: got 4 of 4 outside"),
         ({"points": np.zeros((4, 3))}, "points: got shape"),
         ({"most": 2}, "more than 2 cells"),
+        ({"box": "data"}, "'data' without points"),
+        ({"box": ("ball", np.zeros(2), -1.0)}, "ball of radius -1"),
+        ({"box": ("ball", np.zeros(3), 1.0)}, "expected a centre"),
+        ({"cells": "data"}, "'data' without points"),
+        ({"cells": "some"}, "cells: got 'some'"),
+        ({"activation": ("max_pool", 3)}, "2 units in pools of 3"),
+        ({"activation": ("max_pool", 1)}, "size at least 2"),
+        ({"activation": ["relu", "relu"]}, "expected one for each of the 1 hidden"),
     ],
 )
 def test_bad_input(change, message):
     arguments = {"layers": [(np.eye(2), np.zeros(2)), (np.ones((1, 2)), np.zeros(1))]} | change
     with pytest.raises(ValueError, match=message):
         eq.partition.build(**arguments)
+
+
+def voronoi(sites, box=(0.0, 1.0), **options):
+    """A network whose cells are those of the sites: the largest of `z s - |s|^2 / 2` is that of the nearest site."""
+    sites = np.asarray(sites)
+    layers = [(sites, -(sites**2).sum(1) / 2), (np.ones((1, 1)), np.zeros(1))]
+    found = eq.partition.build(layers, box, activation=("max_pool", len(sites)), **options)
+    return found, found.codes.argmax(1)
+
+
+@pytest.mark.parametrize(("dim", "num"), [(1, 9), (2, 60), (3, 40), (4, 15)])
+def test_the_largest_of_a_pool_cuts_voronoi_cells(dim, num):
+    rng = np.random.default_rng(dim)
+    sites = rng.uniform(0, 1, (num, dim))
+    z = rng.uniform(0, 1, (500, dim))
+    found, site = voronoi(sites, points=z)
+    assert sorted(site) == list(range(num))
+    np.testing.assert_allclose(found.volumes.sum(), 1, rtol=1e-12)
+    nearest = np.linalg.norm(z[:, None] - sites, axis=2).argmin(1)
+    np.testing.assert_array_equal(site[found.cell_of], nearest)
+    i, j = site[found.edges].T
+    across = (sites[j] - sites[i]) / np.linalg.norm(sites[j] - sites[i], axis=1)[:, None]
+    np.testing.assert_allclose(found.normals, across, atol=1e-9)
+    closed = sum_of_facets(found)
+    np.testing.assert_allclose(closed, 0, atol=1e-10)
+
+
+def sum_of_facets(found):
+    """Of each cell, area times outward normal, from edges, walls and rim."""
+    closed = np.zeros_like(found.centres)
+    i, j = found.edges.T
+    for cells, areas, normals in ((i, found.facet_areas, found.normals), (j, found.facet_areas, -found.normals), found.walls, found.rim):
+        np.add.at(closed, cells, areas[:, None] * normals)
+    return closed
+
+
+def test_pools_behind_other_layers():
+    """Network values on both sides, volumes and Minkowski sums, with pools in the middle."""
+    rng = np.random.default_rng(4)
+    layers = [(rng.standard_normal(shape), 0.3 * rng.standard_normal(shape[0])) for shape in ((6, 2), (6, 6), (4, 3), (2, 4))]
+    kinds = ["relu", ("max_pool", 2), "abs"]
+    z = rng.uniform(-1, 1, (400, 2))
+    found = eq.partition.build(layers, points=z, activation=kinds)
+    np.testing.assert_allclose(found.volumes.sum(), 4, rtol=1e-10)
+    np.testing.assert_allclose(sum_of_facets(found), 0, atol=1e-9)
+    assert np.all(found.cell_of >= 0)
+    values = np.einsum("nod,nd->no", found.jacobians[found.cell_of], z) + found.offsets[found.cell_of]
+    np.testing.assert_allclose(values, network_of(layers, kinds).outputs(z), atol=1e-12)
+    i, j = found.edges.T
+    jumps = np.linalg.svd(found.jacobians[j] - found.jacobians[i], compute_uv=False)
+    np.testing.assert_array_less(jumps[:, 1], 1e-10)
+
+
+@pytest.mark.parametrize(("dim", "above"), [(1, 1.0 + 1e-12), (2, 1.001), (3, 1.2), (4, 1.9)])
+def test_a_ball(dim, above):
+    """Its polytope holds the ball, and not much more."""
+    rng = np.random.default_rng(0)
+    centre = rng.standard_normal(dim)
+    found = eq.partition.build(network(rng, dim, [4]), ("ball", centre, 2.0))
+    exact = math.pi ** (dim / 2) / math.gamma(dim / 2 + 1) * 2.0**dim
+    np.testing.assert_allclose(found.volumes.sum(), found.region_volume, rtol=1e-10)
+    assert exact * (1 - 1e-12) <= found.region_volume <= above * exact
+    np.testing.assert_allclose(sum_of_facets(found), 0, atol=1e-9)
+    outer = np.concatenate(found.vertices)
+    assert np.linalg.norm(outer - centre, axis=1).max() < 2 * 1.5
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+@pytest.mark.parametrize("ring", [False, True])
+def test_cells_of_data_are_those_of_all(dim, ring):
+    """The same cells, areas and kinks as in the whole list; each cell closed by its rim."""
+    rng = np.random.default_rng(dim)
+    layers = network(rng, dim, [5, 4])
+    z = 0.4 * rng.standard_normal((30, dim))
+    whole = eq.partition.build(layers, "data", z)
+    part = eq.partition.build(layers, "data", z, cells="data", ring=ring)
+    place = {code.tobytes(): k for k, code in enumerate(whole.codes)}
+    rows = [place[code.tobytes()] for code in part.codes]
+    held = set(whole.cell_of)
+    around = {int(b) for a, b in np.concatenate([whole.edges, whole.edges[:, ::-1]]) if a in held} if ring else set()
+    assert set(rows) == held | around
+    np.testing.assert_allclose(part.volumes, whole.volumes[rows], rtol=1e-9)
+    np.testing.assert_allclose(part.masses, whole.masses[rows])
+    np.testing.assert_allclose(sum_of_facets(part), 0, atol=1e-9)
+    np.testing.assert_allclose(part.masses.sum(), 1)
+    facets = {frozenset(pair): (area, kink) for pair, area, kink in zip(map(tuple, whole.edges), whole.facet_areas, whole.kinks, strict=True)}
+    for pair, size, kink in zip(part.edges, part.facet_areas, part.kinks, strict=True):
+        np.testing.assert_allclose((size, kink), facets[frozenset(rows[k] for k in pair)], rtol=1e-8, atol=1e-12)
+    assert len(part.edges) == sum(a in rows and b in rows for a, b in whole.edges)
+    blind = eq.partition.build(layers, "data", z, cells="data", ring=ring, measures=False)
+    assert np.isnan(blind.volumes).all()
+    np.testing.assert_array_equal(blind.edges, part.edges)
+    with pytest.raises(ValueError, match="measures=True"):
+        blind.laplacian()

@@ -1,5 +1,27 @@
 """The cells into which a piecewise linear network cuts its input space, and what can be measured of them."""
 
-from eqdyn.partition._build import Partition, Walls, build
+from eqdyn.partition._build import build
+from eqdyn.partition._local import Local, local, nearest_by_crossed
+from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, ridges
+from eqdyn.partition._one_ring import OneRing, one_ring
+from eqdyn.partition._partition import Cell, Partition, Walls
+from eqdyn.partition._pullback import Pullback, pullback
 
-__all__ = ["Partition", "Walls", "build"]
+__all__ = [
+    "Balls",
+    "Cell",
+    "Local",
+    "OneRing",
+    "Partition",
+    "Pullback",
+    "Ridges",
+    "Walls",
+    "build",
+    "chebyshev",
+    "local",
+    "mean_curvature",
+    "nearest_by_crossed",
+    "one_ring",
+    "pullback",
+    "ridges",
+]

@@ -1,94 +1,49 @@
-"""The partition of a box by a piecewise linear network: its cells, facets and measures."""
+"""The partition of a region by a piecewise linear network: its cells, facets and measures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from eqdyn.partition._network import Network, network_of
-from eqdyn.partition._polytope import Polytope, area, split, volume
-from eqdyn.partition._polytope import box as box_of
+from eqdyn.partition._network import Layer, Network, Rows, bounds, network_of
+from eqdyn.partition._partition import Cell, Partition, Walls, progress_of
+from eqdyn.partition._polytope import Polytope, clip, split, volume
+from eqdyn.partition._polytope import measures as sizes_of
+from eqdyn.partition._region import Region, region_of
 
 HIGHEST = 6  # dimension in which vertices and volumes are exact
-
-
-class Walls(NamedTuple):
-    """Facets on the box's walls: `cells` `(w,)`, `areas` `(w,)` [z]^(d-1), outward `normals` `(w, d)`."""
-
-    cells: np.ndarray
-    areas: np.ndarray
-    normals: np.ndarray
-
-
-class Partition(NamedTuple):
-    """What `build` found, n cells and e facets between them, row for row. EXACT up to rounding.
-
-    Fields:
-        codes: `(n, m)` bool, which hidden units are above 0.
-        volumes: `(n,)`, [z]^d.
-        masses: `(n,)`, the share of points in the cell; NaN without points.
-        centres: `(n, d)`, the mean of the cell's vertices.
-        jacobians, offsets: `(n, out, d)`, `(n, out)`, the network on the cell, `J z + c`.
-        edges: `(e, 2)`, the two cells of a facet.
-        units: `(e,)`, the hidden unit whose 0 it is.
-        facet_areas: `(e,)`, [z]^(d-1).
-        normals: `(e, d)`, unit, from the first cell to the second.
-        kinks: `(e,)`, `|u|` of the jump `J_j - J_i = u n^t`, [output]/[z].
-        walls: facets on the box.
-        cell_of: `(num points,)`, the cell of each point; empty without points.
-        vertices: n arrays `(v, d)`.
-    """
-
-    codes: np.ndarray
-    volumes: np.ndarray
-    masses: np.ndarray
-    centres: np.ndarray
-    jacobians: np.ndarray
-    offsets: np.ndarray
-    edges: np.ndarray
-    units: np.ndarray
-    facet_areas: np.ndarray
-    normals: np.ndarray
-    kinks: np.ndarray
-    walls: Walls
-    cell_of: np.ndarray
-    vertices: tuple[np.ndarray, ...]
-
-    def laplacian(self) -> Any:
-        """Finite volumes: `L = M_0^-1 sum_e w_e (e_i - e_j)(e_i - e_j)^t`, `w_e = area / |c_i - c_j|`, `M_0 = diag(volume)`; sparse `(n, n)`,
-        [z]^-2. Constants are in its kernel. Consistent with the continuous operator where centres lie across from each other.
-        """
-        from scipy import sparse
-
-        i, j = self.edges.T
-        weight = self.facet_areas / np.linalg.norm(self.centres[i] - self.centres[j], axis=1)
-        size = len(self.codes)
-        off = sparse.coo_matrix((np.r_[weight, weight], (np.r_[i, j], np.r_[j, i])), (size, size)).tocsr()
-        stiffness = sparse.diags(np.asarray(off.sum(1)).ravel()) - off
-        return sparse.diags(1 / self.volumes) @ stiffness
+_BEYOND = 1e-7  # of the cell's size: how far across a facet to ask for the code there
 
 
 def build(
-    layers: Sequence[tuple[Any, Any]], box: Any = (-1.0, 1.0), points: Any = None, activation: Any = "relu", *, most: int = 200_000
-) -> Partition:
-    """The cells into which a network cuts a box, and the facets between them: all of them, by cutting polytopes layer after layer.
+    layers: Sequence[tuple[Any, Any]], box: Any = (-1.0, 1.0), points: Any = None, activation: Any = "relu", *,
+    cells: str = "all", ring: bool = False, measures: bool = True, most: int = 200_000, progress: bool | None = None,
+) -> Partition:  # fmt: skip
+    """The cells into which a network cuts a region, and the facets between them, by cutting polytopes; no linear program.
 
-    EXACT up to rounding, in up to 6 dimensions. Units that are constant on a cell, or whose hyperplane is a facet already, cut nothing.
+    EXACT up to rounding, in up to 6 dimensions. Units that are constant on a cell, or whose hyperplane is a facet already, cut nothing. In more
+    dimensions, `partition.local` tells what can be known at points.
 
     Args:
         layers: `(W (out, in), b (out,))`, hidden layers first, the output layer last.
-        box: `(low, high)`, numbers or `(d,)`.
-        points: data in the box, `(num, d)`, for masses.
-        activation: "relu", "abs", "leaky_relu" or `("leaky_relu", slope)`, of every hidden layer.
+        box: `(low, high)`, numbers or `(d,)`; "data" for that of the points and 5 % more on each side; `("ball", centre, radius)` for a polytope
+            around the ball (64 sides in a plane; volume above the ball's by 0.1 % there, by more in more dimensions).
+        points: data in the region, `(num, d)`, for masses.
+        activation: "relu", "abs", "leaky_relu", `("leaky_relu", slope)`, or `("max_pool", size)`, the largest of each `size` units in a row; of
+            every hidden layer, or a list with one for each.
+        cells: "all", or "data" for the cells that hold points alone.
+        ring: with "data", their neighbours across facets too.
+        measures: False leaves volumes and areas NaN; in 5 and 6 dimensions they take most of the time.
         most: cells; more are refused.
+        progress: True for a bar.
 
     Returns:
         `Partition`.
 
     Raises:
-        ValueError: layers, box or points that do not fit, an activation that is not piecewise linear, more than 6 dimensions or `most` cells.
+        ValueError: layers, region or points that do not fit, an activation that is not piecewise linear, more than 6 dimensions or `most` cells.
 
     Example:
         >>> import numpy as np, eqdyn as eq
@@ -97,110 +52,171 @@ def build(
         (4, 4.0, 4)
 
     References:
-        Vanchurin, arXiv:2508.02080; Humayun et al., arXiv:2302.12828, for cutting layer after layer.
+        Gajer and Ravel, arXiv:2508.02080; Humayun et al., arXiv:2302.12828, for cutting layer after layer.
     """
     network = network_of(layers, activation)
-    low, high = _box(box, network.dim)
     if network.dim > HIGHEST:
-        msg = f"layers: got inputs of {network.dim} dimensions; expected at most {HIGHEST}, where all cells can be listed."
+        msg = f"layers: got inputs of {network.dim} dimensions; expected at most {HIGHEST}, where vertices can be listed; write partition.local(...)."
         raise ValueError(msg)
-    data = None if points is None else _points(points, low, high)
-    codes, cells = [], []
-    for code, cell in _cut(network, box_of(low, high)):
-        codes.append(code)
-        cells.append(cell)
-        if len(cells) > most:
-            msg = f"most: got more than {most} cells; write a smaller box, a smaller network, or most={10 * most}."
+    data = None if points is None else points_of(points, network.dim)
+    region = region_of(box, network.dim, data)
+    if data is not None:
+        inside(data, region)
+    if cells not in ("all", "data"):
+        msg = f"cells: got {cells!r}; expected 'all' or 'data'."
+        raise ValueError(msg)
+    if cells == "data" and data is None:
+        msg = "cells: got 'data' without points; write points=..."
+        raise ValueError(msg)
+    found = _cut(network, region.whole) if cells == "all" else _with_data(network, region.whole, data, ring=ring)  # type: ignore[arg-type]
+    listed: list[tuple[np.ndarray, Polytope]] = []
+    for one in progress_of(found, progress, "cells"):
+        listed.append(one)
+        if len(listed) > most:
+            msg = f"most: got more than {most} cells; write cells='data', a smaller region, a smaller network, or most={10 * most}."
             raise ValueError(msg)
-    return _measured(network, np.array(codes).reshape(len(cells), network.num_units), cells, low, high, data)
+    return _measured(network, listed, region, data, measures=measures, progress=progress)
 
 
 def _cut(network: Network, whole: Polytope) -> Iterator[tuple[np.ndarray, Polytope]]:
     """All cells with their codes; one branch of the tree at a time."""
-    pending = [(whole, np.zeros(0, bool), np.eye(network.dim), np.zeros(network.dim), 0)]
+    pending = [(whole, np.zeros(0, bool), np.eye(network.dim), np.zeros(network.dim), 0, 0)]
     while pending:
-        cell, code, a, c, layer = pending.pop()
-        if layer == len(network.hidden):
+        cell, code, a, c, depth, row = pending.pop()
+        if depth == len(network.hidden):
             yield code, cell
             continue
-        w, b = network.hidden[layer]
-        a, c = w @ a, w @ c + b
-        parts = [(cell, np.zeros(0, bool))]
-        for unit in range(len(b)):
-            cut = []
-            for part, bits in parts:
-                below, above = split(part, part.vertices @ a[unit] + c[unit], len(code) + unit)
-                cut += [(side, np.append(bits, up)) for side, up in ((below, False), (above, True)) if side is not None]
-            parts = cut
+        layer = network.hidden[depth]
+        a, c = layer.w @ a, layer.w @ c + layer.b
+        parts = _pooled(cell, layer, a, c, row) if layer.pool else _halved(cell, a, c, row)
         for part, bits in parts:
-            slope = np.where(bits, network.slopes[1], network.slopes[0])
-            pending.append((part, np.concatenate([code, bits]), slope[:, None] * a, slope * c, layer + 1))
+            pending.append((part, np.concatenate([code, bits]), layer.after(a, bits), layer.after(c, bits), depth + 1, row + layer.num_rows))
 
 
-def _measured(network: Network, codes: np.ndarray, cells: list[Polytope], low: np.ndarray, high: np.ndarray, data: np.ndarray | None) -> Partition:
+def _halved(cell: Polytope, a: np.ndarray, c: np.ndarray, row: int) -> list[tuple[Polytope, np.ndarray]]:
+    parts = [(cell, np.zeros(0, bool))]
+    for unit in range(len(c)):
+        cut = []
+        for part, bits in parts:
+            below, above = split(part, part.vertices @ a[unit] + c[unit], row + unit)
+            cut += [(side, np.append(bits, up)) for side, up in ((below, False), (above, True)) if side is not None]
+        parts = cut
+    return parts
+
+
+def _pooled(cell: Polytope, layer: Layer, a: np.ndarray, c: np.ndarray, row: int) -> list[tuple[Polytope, np.ndarray]]:
+    parts = [(cell, np.zeros(0, bool))]
+    for first in range(0, len(c), layer.pool):
+        at, cut = slice(first, first + layer.pool), []
+        rows = row + first // layer.pool * (layer.pool - 1) + np.arange(layer.pool - 1)
+        for largest in range(layer.pool):
+            bits = np.arange(layer.pool) == largest
+            normals, heights, _, _ = bounds(layer, a[at], c[at], bits, 0)
+            if np.any((normals == 0).all(1) & ((heights < 0) | ((heights == 0) & (np.nonzero(~bits)[0] < largest)))):
+                continue  # another is larger everywhere, or the same and comes first
+            clipped = [(clip(part, normals, heights, rows), before) for part, before in parts]
+            cut += [(part, np.append(before, bits)) for part, before in clipped if part is not None]
+        parts = cut
+    return parts
+
+
+def _with_data(network: Network, whole: Polytope, data: np.ndarray, *, ring: bool) -> Iterator[tuple[np.ndarray, Polytope]]:
+    """Cells of the points, then their neighbours."""
+    pending = list(np.unique(network.codes(data), axis=0))
+    seen = {code.tobytes() for code in pending}
+    inner = len(pending)
+    for k, code in enumerate(pending):  # grows by the neighbours of the first ones
+        rows = network.rows(code)
+        cell = clip(whole, rows.a, rows.c, np.arange(len(rows.c)))
+        if cell is None:  # no inside: points on a hyperplane
+            continue
+        yield code, cell
+        if ring and k < inner:
+            for facet in cell.facets[cell.facets >= 0]:
+                other = _flipped(code, rows, facet)
+                if other.tobytes() not in seen:
+                    seen.add(other.tobytes())
+                    pending.append(other)
+
+
+def _flipped(code: np.ndarray, rows: Rows, facet: int) -> np.ndarray:
+    flipped = code.copy()
+    flipped[rows.flips[facet]] = ~code[rows.flips[facet]]
+    return flipped
+
+
+def _measured(
+    network: Network, listed: list[tuple[np.ndarray, Polytope]], region: Region, data: np.ndarray | None, *, measures: bool, progress: bool | None
+) -> Partition:
+    codes = np.array([code for code, _ in listed]).reshape(len(listed), network.num_units)
     place = {code.tobytes(): k for k, code in enumerate(codes)}
-    dim = network.dim
-    jacobians, offsets = np.empty((len(cells), len(network.last[1]), dim)), np.empty((len(cells), len(network.last[1])))
-    edges: list[tuple] = []
-    walls: list[tuple] = []
-    for k, (code, cell) in enumerate(zip(codes, cells, strict=True)):
-        a, _, jacobians[k], offsets[k] = network.rows(code)
+    num, dim = len(codes), network.dim
+    jacobians, offsets, volumes = np.empty((num, len(network.last[1]), dim)), np.empty((num, len(network.last[1]))), np.full(num, np.nan)
+    cells, edges, walls, rim = [], [], [], []
+    for k, (code, polytope) in progress_of(enumerate(listed), progress, "measures", num):
+        rows = network.rows(code)
+        jacobians[k], offsets[k] = rows.jacobian, rows.offset
+        volumes[k], cell = _cell(polytope, rows, region, measures=measures)
+        cells.append(cell)
         for column, facet in enumerate(cell.facets):
-            corners = cell.vertices[cell.on[:, column]]
+            side = (k, cell.areas[column], cell.normals[column])
             if facet < 0:
-                normal = np.zeros(dim)
-                normal[(-1 - facet) // 2] = 1.0 if (-1 - facet) % 2 else -1.0
-                walls.append((k, area(corners, normal), normal))
+                walls.append(side)
                 continue
-            outward = -a[facet] if code[facet] else a[facet]
-            normal = outward / np.linalg.norm(outward)
-            other = _across(network, place, code, facet, corners.mean(0), normal, np.ptp(cell.vertices, axis=0).max())
-            if other is not None and other > k:
-                edges.append((k, other, facet, area(corners, normal), normal))
+            other = _across(network, place, code, rows, cell, column)
+            if other is None:
+                rim.append(side)
+            elif other > k:
+                edges.append((k, other, rows.units[facet], *side[1:]))
     pairs = np.array([edge[:2] for edge in edges], int).reshape(-1, 2)
     normals = np.array([edge[4] for edge in edges]).reshape(-1, dim)
     jump = np.einsum("eod,ed->eo", jacobians[pairs[:, 1]] - jacobians[pairs[:, 0]], normals)
     cell_of = np.zeros(0, int) if data is None else np.array([place.get(code.tobytes(), -1) for code in network.codes(data)], int)
-    masses = np.full(len(cells), np.nan) if data is None else np.bincount(cell_of[cell_of >= 0], minlength=len(cells)) / len(data)
+    masses = np.full(num, np.nan) if data is None else np.bincount(cell_of[cell_of >= 0], minlength=num) / len(data)
     return Partition(
-        codes, np.array([volume(cell.vertices) for cell in cells]), masses, np.array([cell.vertices.mean(0) for cell in cells]), jacobians, offsets,
+        codes, volumes, masses, np.array([cell.vertices.mean(0) for cell in cells]).reshape(-1, dim), jacobians, offsets,
         pairs, np.array([edge[2] for edge in edges], int), np.array([edge[3] for edge in edges], float), normals, np.linalg.norm(jump, axis=1),
-        Walls(np.array([wall[0] for wall in walls], int), np.array([wall[1] for wall in walls], float),
-              np.array([wall[2] for wall in walls]).reshape(-1, dim)),
-        cell_of, tuple(cell.vertices for cell in cells),
+        _walls(walls, dim), _walls(rim, dim), cell_of, tuple(cells), volume(region.whole.vertices),  # type: ignore[union-attr]
     )  # fmt: skip
 
 
-def _across(network: Network, place: dict, code: np.ndarray, unit: int, at: np.ndarray, normal: np.ndarray, size: float) -> int | None:
-    """The cell beyond a facet: one bit differs, or several where hyperplanes coincide."""
-    flipped = code.copy()
-    flipped[unit] = ~flipped[unit]
-    found = place.get(flipped.tobytes())
-    return found if found is not None else place.get(network.codes((at + 1e-7 * size * normal)[None])[0].tobytes())
+def _cell(polytope: Polytope, rows: Rows, region: Region, *, measures: bool) -> tuple[float, Cell]:
+    facets = polytope.facets
+    own = facets >= 0
+    normals = np.empty((len(facets), polytope.vertices.shape[1]))
+    normals[own] = -rows.a[facets[own]]
+    normals[~own] = region.normals[-1 - facets[~own]]
+    normals /= np.linalg.norm(normals, axis=1)[:, None]
+    size, areas = sizes_of(polytope, normals) if measures else (np.nan, np.full(len(facets), np.nan))
+    return size, Cell(*polytope, normals, areas)
 
 
-def _box(box: Any, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(box, (tuple, list)) or len(box) != 2:
-        msg = f"box: got {box!r}; expected (low, high), numbers or arrays ({dim},)."
-        raise ValueError(msg)
-    try:
-        low, high = (np.broadcast_to(np.asarray(side, np.float64), (dim,)).copy() for side in box)
-    except ValueError:
-        msg = f"box: got shapes {[np.shape(side) for side in box]}; expected numbers or arrays ({dim},)."
-        raise ValueError(msg) from None
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        msg = f"box: got {low.tolist()} to {high.tolist()}; expected a bounded box, low below high along every axis."
-        raise ValueError(msg)
-    return low, high
+def _across(network: Network, place: dict, code: np.ndarray, rows: Rows, cell: Cell, column: int) -> int | None:
+    """The cell beyond a facet: the bits of its row differ, and others where hyperplanes coincide."""
+    found = place.get(_flipped(code, rows, cell.facets[column]).tobytes())
+    if found is not None:
+        return found
+    beyond = cell.vertices[cell.on[:, column]].mean(0) + _BEYOND * np.ptp(cell.vertices, axis=0).max() * cell.normals[column]
+    return place.get(network.codes(beyond[None])[0].tobytes())
 
 
-def _points(points: Any, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def _walls(found: list[tuple], dim: int) -> Walls:
+    columns = [np.array([one[k] for one in found]) for k in range(3)]
+    return Walls(columns[0].astype(int), columns[1].astype(float), columns[2].reshape(-1, dim).astype(float))
+
+
+def points_of(points: Any, dim: int) -> np.ndarray:
+    """Checked."""
     z = np.asarray(points, np.float64)
-    if z.ndim != 2 or z.shape[1] != len(low) or len(z) == 0 or not np.isfinite(z).all():
-        msg = f"points: got shape {z.shape}, or values that are not finite; expected (num, {len(low)})."
-        raise ValueError(msg)
-    out = int(np.sum(np.any((z < low) | (z > high), axis=1)))
-    if out:
-        msg = f"points: got {out} of {len(z)} outside the box; write box=(points.min(0), points.max(0)), or a larger one."
+    if z.ndim != 2 or z.shape[1] != dim or len(z) == 0 or not np.isfinite(z).all():
+        msg = f"points: got shape {z.shape}, or values that are not finite; expected (num, {dim})."
         raise ValueError(msg)
     return z
+
+
+def inside(points: np.ndarray, region: Region) -> None:
+    """Refuse points outside the region."""
+    out = int(np.sum(np.any(points @ region.normals.T > region.heights + 1e-12 * (1 + np.abs(region.heights)), axis=1)))
+    if out:
+        msg = f"points: got {out} of {len(points)} outside the box; write box='data', or a larger one."
+        raise ValueError(msg)

@@ -100,8 +100,7 @@ def flipped(code, rows, k):
     return other
 
 
-@pytest.mark.parametrize("box", [(-1.0, 1.0), ("ball", 0.0, 1.0)], ids=["box", "ball"])
-def test_facets_in_forty_dimensions_by_plain_programs(box):
+def test_facets_in_forty_dimensions_by_plain_programs():
     """A program for each row, each beside all others: no rays, no projections."""
     from scipy.optimize import linprog
 
@@ -111,7 +110,7 @@ def test_facets_in_forty_dimensions_by_plain_programs(box):
     net = network_of(layers, "relu")
     rows = net.rows(net.codes(z[None])[0])
     size = np.linalg.norm(rows.a, axis=1)
-    ring = eq.partition.one_ring(layers, z, box)
+    ring = eq.partition.one_ring(layers, z)
     held = []
     for k in np.nonzero(size > 0)[0]:
         a, c = rows.a / np.where(size > 0, size, 1)[:, None], rows.c / np.where(size > 0, size, 1)
@@ -125,6 +124,14 @@ def test_facets_in_forty_dimensions_by_plain_programs(box):
             np.testing.assert_array_equal(net.codes(place[None])[0], ring.neighbours[ring.units.tolist().index(k)])
     assert ring.units.tolist() == held
     assert 0 < len(held) <= ring.num_rows
+
+
+def test_facets_within_a_ball():
+    """A hyperplane in the corner of the box, outside the ball, is no facet there."""
+    layers = [(np.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]), np.array([-2.5, 0.0])), (np.ones((1, 2)), np.zeros(1))]
+    at = np.array([0.2, 0.1, 0.1])
+    assert eq.partition.one_ring(layers, at).units.tolist() == [0, 1]
+    assert eq.partition.one_ring(layers, at, ("ball", 0.0, 1.0)).units.tolist() == [1]
 
 
 def test_rows_that_are_there_twice_are_one_facet():
@@ -151,6 +158,7 @@ def test_crossed_hyperplanes_by_counting():
         (lambda layers: eq.partition.one_ring(layers, np.full(3, 2.0)), "outside the box"),
         (lambda layers: eq.partition.one_ring(layers, np.zeros(2)), "points: got shape"),
         (lambda layers: eq.partition.local(layers, np.full((2, 3), np.nan)), "not finite"),
+        (lambda layers: eq.partition.one_ring([(np.ones((1, 9)), np.zeros(1))], np.zeros(9), ("ball", 0.0, 1.0)), "ball in 9 dimensions"),
         (lambda layers: eq.partition.local(layers, np.zeros((2, 3)), "gelu"), "activation: got 'gelu'"),
         (lambda layers: eq.partition.nearest_by_crossed(np.zeros((3, 2))), "expected .n, m. bool"),
         (lambda layers: eq.partition.nearest_by_crossed(np.zeros((3, 2), bool), 3), "k: got 3"),

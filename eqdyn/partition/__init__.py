@@ -6,6 +6,7 @@ from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, ri
 from eqdyn.partition._one_ring import OneRing, one_ring
 from eqdyn.partition._partition import Cell, Partition, Walls
 from eqdyn.partition._pullback import Pullback, pullback
+from eqdyn.partition._sampling import Sampled, hit_and_run
 
 __all__ = [
     "Balls",
@@ -15,9 +16,11 @@ __all__ = [
     "Partition",
     "Pullback",
     "Ridges",
+    "Sampled",
     "Walls",
     "build",
     "chebyshev",
+    "hit_and_run",
     "local",
     "mean_curvature",
     "nearest_by_crossed",

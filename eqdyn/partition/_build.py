@@ -11,9 +11,8 @@ from eqdyn.partition._network import Layer, Network, Rows, bounds, network_of
 from eqdyn.partition._partition import Cell, Partition, Walls, progress_of
 from eqdyn.partition._polytope import Polytope, clip, split, volume
 from eqdyn.partition._polytope import measures as sizes_of
-from eqdyn.partition._region import Region, region_of
+from eqdyn.partition._region import HIGHEST, Region, region_of
 
-HIGHEST = 6  # dimension in which vertices and volumes are exact
 _BEYOND = 1e-7  # of the cell's size: how far across a facet to ask for the code there
 
 

@@ -69,7 +69,7 @@ def one_ring(
     """
     network = network_of(layers, activation)
     z = points_of(np.asarray(point, np.float64)[None], network.dim)
-    region = region_of(box, network.dim, None, listed=False)
+    region = region_of(box, network.dim, None)
     inside(z, region)
     rows = network.rows(network.codes(z)[0])
     _, distances, kinks = (found[0] for found in at_points(network, z))

@@ -9,6 +9,7 @@ import numpy as np
 from eqdyn.partition._polytope import Polytope, clip
 from eqdyn.partition._polytope import box as box_of
 
+HIGHEST = 6  # dimension in which vertices are listed
 MARGIN = 0.05  # of the data's range, on each side of the data's box
 _SIDES = 64  # of the polygon around a disc
 _MOST_DIAGONALS = 3  # dimensions, with walls in all directions of {-1, 0, 1}^d; above in those of {-1, 1}^d
@@ -24,7 +25,7 @@ class Region(NamedTuple):
     whole: Polytope | None
 
 
-def region_of(box: Any, dim: int, points: np.ndarray | None, *, listed: bool = True) -> Region:
+def region_of(box: Any, dim: int, points: np.ndarray | None) -> Region:
     """Checked: `(low, high)`, "data", or `("ball", centre, radius)`."""
     if isinstance(box, str) and box == "data":
         if points is None:
@@ -32,9 +33,9 @@ def region_of(box: Any, dim: int, points: np.ndarray | None, *, listed: bool = T
             raise ValueError(msg)
         low, high = points.min(0), points.max(0)
         margin = MARGIN * np.maximum(high - low, 1e-12 + 1e-6 * np.abs(high))
-        return _box(low - margin, high + margin, listed=listed)
+        return _box(low - margin, high + margin)
     if isinstance(box, tuple) and len(box) == 3 and isinstance(box[0], str) and box[0] == "ball":
-        return _ball(box, dim, listed=listed)
+        return _ball(box, dim)
     if not isinstance(box, (tuple, list)) or len(box) != 2:
         msg = f"box: got {box!r}; expected (low, high), numbers or arrays ({dim},); 'data'; or ('ball', centre, radius)."
         raise ValueError(msg)
@@ -46,16 +47,16 @@ def region_of(box: Any, dim: int, points: np.ndarray | None, *, listed: bool = T
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         msg = f"box: got {low.tolist()} to {high.tolist()}; expected a bounded box, low below high along every axis."
         raise ValueError(msg)
-    return _box(low, high, listed=listed)
+    return _box(low, high)
 
 
-def _box(low: np.ndarray, high: np.ndarray, *, listed: bool) -> Region:
+def _box(low: np.ndarray, high: np.ndarray) -> Region:
     dim = len(low)
     normals = np.stack([-np.eye(dim), np.eye(dim)], axis=1).reshape(2 * dim, dim)  # wall 2 axis + side
-    return Region(normals, np.stack([-low, high], axis=1).ravel(), low, high, box_of(low, high) if listed else None)
+    return Region(normals, np.stack([-low, high], axis=1).ravel(), low, high, box_of(low, high) if dim <= HIGHEST else None)
 
 
-def _ball(box: tuple, dim: int, *, listed: bool) -> Region:
+def _ball(box: tuple, dim: int) -> Region:
     try:
         centre, radius = np.broadcast_to(np.asarray(box[1], np.float64), (dim,)), float(box[2])
     except (TypeError, ValueError):
@@ -64,8 +65,11 @@ def _ball(box: tuple, dim: int, *, listed: bool) -> Region:
     if not (np.isfinite(centre).all() and np.isfinite(radius) and radius > 0):
         msg = f"box: got a ball of radius {radius:g}; expected a finite centre and a radius above 0."
         raise ValueError(msg)
-    whole = _box(centre - radius, centre + radius, listed=listed)
-    if whole.whole is None or dim == 1:
+    whole = _box(centre - radius, centre + radius)
+    if whole.whole is None:
+        msg = f"box: got a ball in {dim} dimensions; expected at most {HIGHEST}; write box=(centre - radius, centre + radius)."
+        raise ValueError(msg)
+    if dim == 1:
         return whole
     more = _tangents(dim)
     normals, heights = np.concatenate([whole.normals, more]), np.concatenate([whole.heights, more @ centre + radius])

@@ -6,6 +6,7 @@ from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, ri
 from eqdyn.partition._one_ring import OneRing, one_ring
 from eqdyn.partition._partition import Cell, Partition, Walls
 from eqdyn.partition._pullback import Pullback, pullback
+from eqdyn.partition._ricci import ricci_forman, ricci_ollivier, ricci_ollivier_points
 from eqdyn.partition._sampling import Sampled, hit_and_run
 
 __all__ = [
@@ -26,5 +27,8 @@ __all__ = [
     "nearest_by_crossed",
     "one_ring",
     "pullback",
+    "ricci_forman",
+    "ricci_ollivier",
+    "ricci_ollivier_points",
     "ridges",
 ]

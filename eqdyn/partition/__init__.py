@@ -1,6 +1,8 @@
 """The cells into which a piecewise linear network cuts its input space, and what can be measured of them."""
 
 from eqdyn.partition._build import build
+from eqdyn.partition._complex import Complex, complex_of, gram
+from eqdyn.partition._curvature import AngleDefect, angle_defect, volume_growth
 from eqdyn.partition._local import Local, local, nearest_by_crossed
 from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, ridges
 from eqdyn.partition._one_ring import OneRing, one_ring
@@ -10,8 +12,10 @@ from eqdyn.partition._ricci import ricci_forman, ricci_ollivier, ricci_ollivier_
 from eqdyn.partition._sampling import Sampled, hit_and_run
 
 __all__ = [
+    "AngleDefect",
     "Balls",
     "Cell",
+    "Complex",
     "Local",
     "OneRing",
     "Partition",
@@ -19,8 +23,11 @@ __all__ = [
     "Ridges",
     "Sampled",
     "Walls",
+    "angle_defect",
     "build",
     "chebyshev",
+    "complex_of",
+    "gram",
     "hit_and_run",
     "local",
     "mean_curvature",
@@ -31,4 +38,5 @@ __all__ = [
     "ricci_ollivier",
     "ricci_ollivier_points",
     "ridges",
+    "volume_growth",
 ]

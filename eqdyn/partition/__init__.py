@@ -10,6 +10,7 @@ from eqdyn.partition._partition import Cell, Partition, Walls
 from eqdyn.partition._pullback import Pullback, pullback
 from eqdyn.partition._ricci import ricci_forman, ricci_ollivier, ricci_ollivier_points
 from eqdyn.partition._sampling import Sampled, hit_and_run
+from eqdyn.partition._spline import Spline, smooth, spline
 
 __all__ = [
     "AngleDefect",
@@ -22,6 +23,7 @@ __all__ = [
     "Pullback",
     "Ridges",
     "Sampled",
+    "Spline",
     "Walls",
     "angle_defect",
     "build",
@@ -38,5 +40,7 @@ __all__ = [
     "ricci_ollivier",
     "ricci_ollivier_points",
     "ridges",
+    "smooth",
+    "spline",
     "volume_growth",
 ]

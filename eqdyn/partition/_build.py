@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eqdyn.partition._network import Layer, Network, Rows, bounds, network_of
-from eqdyn.partition._partition import Cell, Partition, Walls, progress_of
+from eqdyn.partition._partition import Cell, Partition, Walls, points_of, progress_of
 from eqdyn.partition._polytope import Polytope, clip, split, volume
 from eqdyn.partition._polytope import measures as sizes_of
 from eqdyn.partition._region import HIGHEST, Region, region_of
@@ -175,7 +175,7 @@ def _measured(
     return Partition(
         codes, volumes, masses, np.array([cell.vertices.mean(0) for cell in cells]).reshape(-1, dim), jacobians, offsets,
         pairs, np.array([edge[2] for edge in edges], int), np.array([edge[3] for edge in edges], float), normals, np.linalg.norm(jump, axis=1),
-        _walls(walls, dim), _walls(rim, dim), cell_of, tuple(cells), volume(region.whole.vertices),  # type: ignore[union-attr]
+        _walls(walls, dim), _walls(rim, dim), cell_of, tuple(cells), volume(region.whole.vertices), network,  # type: ignore[union-attr]
     )  # fmt: skip
 
 
@@ -202,15 +202,6 @@ def _across(network: Network, place: dict, code: np.ndarray, rows: Rows, cell: C
 def _walls(found: list[tuple], dim: int) -> Walls:
     columns = [np.array([one[k] for one in found]) for k in range(3)]
     return Walls(columns[0].astype(int), columns[1].astype(float), columns[2].reshape(-1, dim).astype(float))
-
-
-def points_of(points: Any, dim: int) -> np.ndarray:
-    """Checked."""
-    z = np.asarray(points, np.float64)
-    if z.ndim != 2 or z.shape[1] != dim or len(z) == 0 or not np.isfinite(z).all():
-        msg = f"points: got shape {z.shape}, or values that are not finite; expected (num, {dim})."
-        raise ValueError(msg)
-    return z
 
 
 def inside(points: np.ndarray, region: Region) -> None:

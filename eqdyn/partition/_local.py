@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqdyn.partition._build import points_of
 from eqdyn.partition._network import Layer, Network, network_of
-from eqdyn.partition._partition import progress_of
+from eqdyn.partition._partition import points_of, progress_of
 
 _BATCH_BYTES = 1 << 26
 

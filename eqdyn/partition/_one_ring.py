@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqdyn.partition._build import inside, points_of
+from eqdyn.partition._build import inside
 from eqdyn.partition._local import at_points
 from eqdyn.partition._network import Rows, network_of
-from eqdyn.partition._partition import progress_of
+from eqdyn.partition._partition import points_of, progress_of
 from eqdyn.partition._region import Region, region_of
 
 _TIGHT = 1e-9  # of a row's size: beyond by less is not beyond

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eqdyn.partition._network import Network
+
 
 class Cell(NamedTuple):
     """One cell, as the convex hull of its vertices.
@@ -52,6 +54,7 @@ class Partition(NamedTuple):
         cell_of: `(num points,)`, the cell of each point; empty without points.
         cells: n `Cell`.
         region_volume: of the region, [z]^d: the sum of `volumes` where all cells are listed.
+        network: what was cut.
     """
 
     codes: np.ndarray
@@ -70,10 +73,20 @@ class Partition(NamedTuple):
     cell_of: np.ndarray
     cells: tuple[Cell, ...]
     region_volume: float
+    network: Network
 
     @property
     def vertices(self) -> tuple[np.ndarray, ...]:
         return tuple(cell.vertices for cell in self.cells)
+
+    def locate(self, points: Any) -> np.ndarray:
+        """The cell of each point `(num, d)`; -1 where it is not listed. `(num,)`.
+
+        Raises:
+            ValueError: points that do not fit.
+        """
+        place = {code.tobytes(): k for k, code in enumerate(self.codes)}
+        return np.array([place.get(code.tobytes(), -1) for code in self.network.codes(points_of(points, self.network.dim))], int)
 
     def lengths(self, centres: np.ndarray | None = None) -> np.ndarray:
         """`(e,)`, distances of the centres (or those given) of neighbours, [z]."""
@@ -113,6 +126,15 @@ class Partition(NamedTuple):
 
         masses = self.volumes if density is None else self.volumes * _density(density, len(self.codes))
         return sparse.diags(1 / masses) @ self.stiffness(centres, density)
+
+
+def points_of(points: Any, dim: int) -> np.ndarray:
+    """Checked."""
+    z = np.asarray(points, np.float64)
+    if z.ndim != 2 or z.shape[1] != dim or len(z) == 0 or not np.isfinite(z).all():
+        msg = f"points: got shape {z.shape}, or values that are not finite; expected (num, {dim})."
+        raise ValueError(msg)
+    return z
 
 
 def measured(found: Partition) -> None:

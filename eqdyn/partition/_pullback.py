@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqdyn.partition._build import points_of
 from eqdyn.partition._network import network_of
+from eqdyn.partition._partition import points_of
 
 _RANK = 1e-10  # singular values below this share of the largest are 0
 

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqdyn.partition._build import inside, points_of
+from eqdyn.partition._build import inside
 from eqdyn.partition._metric import largest_ball
 from eqdyn.partition._network import network_of
+from eqdyn.partition._partition import points_of
 from eqdyn.partition._region import region_of
 
 _GROUPS = 8  # of chains, whose scatter is the error bar

@@ -46,6 +46,7 @@ FLOORS = {
         "plot_folds",
         "plot_topology",
         "plot_phase",
+        "plot_partition",
         "demo",
         "reproduce",
         "check_command",

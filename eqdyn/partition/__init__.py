@@ -1,8 +1,10 @@
 """The cells into which a piecewise linear network cuts its input space, and what can be measured of them."""
 
+from eqdyn.partition._along import Along, along
 from eqdyn.partition._build import build
 from eqdyn.partition._complex import Complex, complex_of, gram
 from eqdyn.partition._curvature import AngleDefect, angle_defect, volume_growth
+from eqdyn.partition._diagnosis import Diagnosis, diagnose, of_cells
 from eqdyn.partition._local import Local, local, nearest_by_crossed
 from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, ridges
 from eqdyn.partition._one_ring import OneRing, one_ring
@@ -13,10 +15,12 @@ from eqdyn.partition._sampling import Sampled, hit_and_run
 from eqdyn.partition._spline import Spline, smooth, spline
 
 __all__ = [
+    "Along",
     "AngleDefect",
     "Balls",
     "Cell",
     "Complex",
+    "Diagnosis",
     "Local",
     "OneRing",
     "Partition",
@@ -25,15 +29,18 @@ __all__ = [
     "Sampled",
     "Spline",
     "Walls",
+    "along",
     "angle_defect",
     "build",
     "chebyshev",
     "complex_of",
+    "diagnose",
     "gram",
     "hit_and_run",
     "local",
     "mean_curvature",
     "nearest_by_crossed",
+    "of_cells",
     "one_ring",
     "pullback",
     "ricci_forman",

@@ -56,16 +56,20 @@ class Network(NamedTuple):
         return *whole, w @ a, w @ c + b
 
 
-def network_of(layers: Sequence[tuple[Any, Any]], activation: Any) -> Network:
-    """Checked; `activation` "relu", "abs", or `("leaky_relu", slope)`."""
+def slopes_of(activation: Any) -> tuple[float, float]:
+    """Slopes below and above 0 of "relu", "abs", "leaky_relu" or `("leaky_relu", slope)`."""
     name, slope = activation if isinstance(activation, (tuple, list)) and len(activation) == 2 else (activation, 0.01)
     if name == "leaky_relu" and isinstance(slope, (int, float)) and slope != 1:
-        slopes = (float(slope), 1.0)
-    elif name in SLOPES:
-        slopes = SLOPES[name]
-    else:
-        msg = f"activation: got {activation!r}; expected 'relu', 'abs', 'leaky_relu' or ('leaky_relu', slope): others have no cells."
-        raise ValueError(msg)
+        return float(slope), 1.0
+    if isinstance(name, str) and name in SLOPES:
+        return SLOPES[name]
+    msg = f"activation: got {activation!r}; expected 'relu', 'abs', 'leaky_relu' or ('leaky_relu', slope): others have no cells."
+    raise ValueError(msg)
+
+
+def network_of(layers: Sequence[tuple[Any, Any]], activation: Any) -> Network:
+    """Checked; `activation` "relu", "abs", or `("leaky_relu", slope)`."""
+    slopes = slopes_of(activation)
     if not isinstance(layers, Sequence) or len(layers) < 1:
         msg = f"layers: got {type(layers).__name__}; expected a list of (W, b), hidden layers first, the output layer last."
         raise ValueError(msg)

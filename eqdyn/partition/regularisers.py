@@ -5,7 +5,8 @@ All read the hidden units' hyperplanes as each point sees them: on the cell of z
 are held where they are: gradients are those almost everywhere, and no gradient moves a point across a facet by itself.
 
 Lengths and angles come from the Gram matrix of the first layer and products of weights, so that no `(n, m, d)` Jacobian is made where the input is
-wider than the first layer: memory O(n m min(d, m_1)).
+wider than the first layer: memory O(n m min(d, m_1)). With one hidden layer a penalty costs about as much as the loss, angles more; with more
+layers the products are one by one for each point, and it can cost many times that: a few points of the batch will do.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def test_merged_neurons_share_their_hyperplane():
     z = np.random.default_rng(1).uniform(-1, 1, (300, 2))
     run = eq.partition.along({k: merging(k / 4) for k in range(5)}, points=z)
     assert run.num_neurons.ravel().tolist() == [10, 10, 10, 10, 7]
-    single = eq.partition.build([(w[[0, 3, 4, 5, 6, 7, 8]], b[[0, 3, 4, 5, 6, 7, 8]]) if k == 0 else (w[:, :7], b) for k, (w, b) in enumerate(merging(1))])
+    single = eq.partition.build(
+        [(w[[0, 3, 4, 5, 6, 7, 8]], b[[0, 3, 4, 5, 6, 7, 8]]) if k == 0 else (w[:, :7], b) for k, (w, b) in enumerate(merging(1))]
+    )
     assert run.num_cells[-1] == len(single.codes) < run.num_cells[0]
     assert run.num_hyperplanes[-1] == len(np.unique(single.units))
     assert np.all(run.num_data_cells <= run.num_cells)
@@ -42,7 +44,10 @@ def test_a_merge_seen_by_the_monitor_and_in_the_partition():
     """Two neurons made one by a step: the certificate says so, and a hyperplane is gone."""
     start = merging(0)
     params = {"w": jnp.asarray(start[0][0].T), "b": jnp.asarray(start[0][1]), "out": jnp.asarray(start[1][0].T)}
-    apply = lambda p, z: jax.nn.relu(z @ p["w"] + p["b"][None]) @ p["out"]
+
+    def apply(p, z):
+        return jax.nn.relu(z @ p["w"] + p["b"][None]) @ p["out"]
+
     groups = eq.networks.find_groups(apply, params, jnp.zeros((4, 2), params["w"].dtype))
     monitor = eq.networks.Monitor(groups, certificate=1)
     checkpoints = {}
@@ -61,6 +66,21 @@ def test_a_merge_seen_by_the_monitor_and_in_the_partition():
     assert np.isnan(run.largest_q[0])
     assert run.largest_q[1] < 0.05
     assert run.largest_q[2] >= 1
+
+
+def test_pieces_are_where_the_function_is_one_affine_map():
+    """A facet of no kink parts no pieces: of `relu(x) - relu(-x) + |y|` two are left of four cells; a weak kink counts up to the tolerance."""
+    w = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    found = eq.partition.build([(w, np.zeros(4)), (np.array([[1.0, -1.0, 1.0, 1.0]]), np.zeros(1))])
+    assert len(found.codes) == 4
+    pieces = eq.partition.pieces(found)
+    assert pieces.max() == 1
+    np.testing.assert_array_equal(pieces, pieces[np.argmax(found.centres[:, 1] > 0)] ^ (found.centres[:, 1] < 0))
+    weak = eq.partition.build([(w, np.zeros(4)), (np.array([[1.0, -0.99, 1.0, 1.0]]), np.zeros(1))])
+    assert eq.partition.pieces(weak).max() == 3
+    assert eq.partition.pieces(weak, tolerance=0.02).max() == 1
+    with pytest.raises(ValueError, match="tolerance: got -1"):
+        eq.partition.pieces(weak, tolerance=-1)
 
 
 def test_diagnosis_by_counting():

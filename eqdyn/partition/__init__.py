@@ -6,13 +6,14 @@ from eqdyn.partition._complex import Complex, complex_of, gram
 from eqdyn.partition._curvature import AngleDefect, angle_defect, volume_growth
 from eqdyn.partition._diagnosis import Diagnosis, diagnose, of_cells
 from eqdyn.partition._local import Local, local, nearest_by_crossed
-from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, ridges
+from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, pieces, ridges
 from eqdyn.partition._one_ring import OneRing, one_ring
 from eqdyn.partition._partition import Cell, Partition, Walls
 from eqdyn.partition._pullback import Pullback, pullback
 from eqdyn.partition._ricci import ricci_forman, ricci_ollivier, ricci_ollivier_points
 from eqdyn.partition._sampling import Sampled, hit_and_run
 from eqdyn.partition._spline import Spline, smooth, spline
+from eqdyn.partition.regularisers import bending, mass_balance, sharp_angles, small_cells
 
 __all__ = [
     "Along",
@@ -31,6 +32,7 @@ __all__ = [
     "Walls",
     "along",
     "angle_defect",
+    "bending",
     "build",
     "chebyshev",
     "complex_of",
@@ -38,15 +40,19 @@ __all__ = [
     "gram",
     "hit_and_run",
     "local",
+    "mass_balance",
     "mean_curvature",
     "nearest_by_crossed",
     "of_cells",
     "one_ring",
+    "pieces",
     "pullback",
     "ricci_forman",
     "ricci_ollivier",
     "ricci_ollivier_points",
     "ridges",
+    "sharp_angles",
+    "small_cells",
     "smooth",
     "spline",
     "volume_growth",

@@ -1,4 +1,4 @@
-"""Angles, in-balls and mean curvature of cells that are listed with their vertices."""
+"""Angles, in-balls, mean curvature and linear pieces of cells that are listed with their vertices."""
 
 from __future__ import annotations
 
@@ -158,3 +158,36 @@ def largest_ball(normals: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, 
         msg = f"cell: its largest ball was not found: {found.message}"
         raise ArithmeticError(msg)
     return found.x[:-1], float(found.x[-1])
+
+
+def pieces(partition: Partition, *, tolerance: float = 1e-12) -> np.ndarray:
+    """The linear piece of each cell: cells across facets of no kink belong together. `(n,)`, numbers from 0.
+
+    Cells are the geometry of activations, pieces that of the function. EXACT up to rounding for the default; with a larger tolerance, the pieces that
+    are left when kinks as weak are taken for none, from facet to facet.
+
+    Args:
+        partition: of `build`.
+        tolerance: kinks up to it are none, [output]/[z].
+
+    Raises:
+        TypeError, ValueError: no partition, or a negative tolerance.
+
+    Example:
+        >>> import numpy as np, eqdyn as eq
+        >>> both = [(np.array([[1.0], [-1.0]]), np.zeros(2)), (np.array([[1.0, -1.0]]), np.zeros(1))]      # relu(z) - relu(-z) = z
+        >>> found = eq.partition.build(both)
+        >>> len(found.codes), eq.partition.pieces(found).tolist()
+        (2, [0, 0])
+
+    References:
+        Gajer and Ravel, arXiv:2508.02080.
+    """
+    from scipy import sparse
+
+    if not tolerance >= 0:
+        msg = f"tolerance: got {tolerance!r}; expected at least 0."
+        raise ValueError(msg)
+    size = len(asked_for(partition).codes)
+    i, j = partition.edges[partition.kinks <= tolerance].T
+    return sparse.csgraph.connected_components(sparse.coo_matrix((np.ones(len(i)), (i, j)), (size, size)), directed=False)[1]

@@ -132,6 +132,15 @@ def network_of(layers: Sequence[tuple[Any, Any]], activation: Any) -> Network:
     return Network(tuple(made[:-1]), made[-1][:2])
 
 
+def slopes_of(activation: Any) -> tuple[float, float]:
+    """Slopes below and above 0, checked; pools have none."""
+    slopes, pool = _kind(activation)
+    if pool:
+        msg = f"activation: got {activation!r}; expected 'relu', 'abs', 'leaky_relu' or ('leaky_relu', slope)."
+        raise ValueError(msg)
+    return slopes
+
+
 def _kind(activation: Any) -> tuple[tuple[float, float], int]:
     name, value = activation if isinstance(activation, tuple) and len(activation) == 2 else (activation, None)
     if isinstance(name, str) and name in SLOPES and value is None:

@@ -248,7 +248,7 @@ def test_help(arguments):
     assert "usage: python3 -m eqdyn" in done.stdout
 
 
-LONG = {"01_start", "02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams", "08_noise_and_metric"}
+LONG = {"01_start", "02_laws", "03_critical", "05_paper", "06_your_network", "07_phase_diagrams", "08_noise_and_metric", "09_partitions"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -286,6 +286,7 @@ BENCHMARKS = {
     "covariant": ([], None),
     "covariant_problems": ([], None),
     "partition_regularise": ([], None),
+    "partition_along": (["--etas", "1", "16", "--seeds", "1", "--steps", "40"], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}

@@ -93,7 +93,7 @@ def spline(partition: Partition, points: Any, y: Any, *, t: float | None = None)
         partition: of `build`, with measures; connected where data are to be carried from cell to cell.
         points: `(num, d)`, in listed cells.
         y: `(num,)` or `(num, out)`, what the network should give there.
-        t: the weight of roughness; None for cross-validation.
+        t: the weight of roughness, [z]^(4-d); None for cross-validation.
 
     Returns:
         `Spline`, which can be called.

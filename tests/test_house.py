@@ -339,6 +339,7 @@ PUBLIC = [
     "partition.complex_of",
     "partition.diagnose",
     "partition.gram",
+    "partition.halfspaces",
     "partition.hit_and_run",
     "partition.local",
     "partition.mass_balance",

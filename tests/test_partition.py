@@ -58,6 +58,18 @@ def test_identities(first):
         if activation == "relu":
             assert np.all((found.codes[i] != found.codes[j]).sum(1) == 1)
         every_facet_is_seen_from_both_sides(found, net)
+        gram_matrices_have_the_rank_of_space(found)
+        if dim == 2:
+            defect = eq.partition.angle_defect(found)
+            np.testing.assert_allclose(defect.values.sum(), 2 * np.pi * defect.euler, atol=1e-8)
+            assert defect.euler == 1
+
+
+def gram_matrices_have_the_rank_of_space(found):
+    for k, cell in enumerate(found.cells):
+        values = np.linalg.eigvalsh(eq.partition.gram(found, k))
+        assert values.min() > -1e-12 * values.max()
+        assert np.sum(values > 1e-11 * values.max()) <= min(cell.vertices.shape[1], len(cell.areas) - 1)
 
 
 def facet_points(found, net, side):

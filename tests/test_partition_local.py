@@ -180,3 +180,18 @@ def test_all_pairs_of_kinds_have_rows():
         way = rng.standard_normal((20, 4))
         way /= np.linalg.norm(way, axis=1)[:, None]
         np.testing.assert_array_equal(net.codes(z + 0.999 * seen.radii[:, None] * way), net.codes(z))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_point_is_in_its_own_half_spaces(kind):
+    rng = np.random.default_rng(2)
+    kinds = kind if isinstance(kind, list) else [kind] * 3
+    layers = pooled_network(rng, 5, kinds)
+    net = network_of(layers, kinds)
+    z = rng.standard_normal((30, 5))
+    for point in z:
+        cell = eq.partition.halfspaces(layers, point, kinds)
+        assert np.all(cell.a @ point + cell.c >= 0)
+        np.testing.assert_allclose(cell.jacobian @ point + cell.offset, net.outputs(point[None])[0], atol=1e-12)
+        others = z[~(net.codes(z) == net.codes(point[None])).all(1)]
+        assert np.all((others @ cell.a.T + cell.c < 0).any(1))

@@ -7,9 +7,10 @@ from eqdyn.partition._curvature import AngleDefect, angle_defect, volume_growth
 from eqdyn.partition._diagnosis import Diagnosis, diagnose, of_cells
 from eqdyn.partition._local import Local, local, nearest_by_crossed
 from eqdyn.partition._metric import Balls, Ridges, chebyshev, mean_curvature, pieces, ridges
+from eqdyn.partition._network import Rows
 from eqdyn.partition._one_ring import OneRing, one_ring
 from eqdyn.partition._partition import Cell, Partition, Walls
-from eqdyn.partition._pullback import Pullback, pullback
+from eqdyn.partition._pullback import Pullback, halfspaces, pullback
 from eqdyn.partition._ricci import ricci_forman, ricci_ollivier, ricci_ollivier_points
 from eqdyn.partition._sampling import Sampled, hit_and_run
 from eqdyn.partition._spline import Spline, smooth, spline
@@ -27,6 +28,7 @@ __all__ = [
     "Partition",
     "Pullback",
     "Ridges",
+    "Rows",
     "Sampled",
     "Spline",
     "Walls",
@@ -38,6 +40,7 @@ __all__ = [
     "complex_of",
     "diagnose",
     "gram",
+    "halfspaces",
     "hit_and_run",
     "local",
     "mass_balance",

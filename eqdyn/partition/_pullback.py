@@ -1,4 +1,4 @@
-"""Forms of later layers pulled back to the input space, on the cell of a point, layer by layer."""
+"""The cell of a point as half-spaces, and forms of later layers pulled back to input space on it, layer by layer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eqdyn.partition._network import network_of
+from eqdyn.partition._network import Rows, network_of
 from eqdyn.partition._partition import points_of
 
 _RANK = 1e-10  # singular values below this share of the largest are 0
@@ -89,6 +89,36 @@ def pullback(layers: Sequence[tuple[Any, Any]], point: Any, activation: Any = "r
         bits = layer.bits(h)
         a, h = layer.after(a, bits), layer.after(h, bits)
     return [*found, _of(network.last[0] @ a)]
+
+
+def halfspaces(layers: Sequence[tuple[Any, Any]], point: Any, activation: Any = "relu") -> Rows:
+    """The cell of a point as half-spaces of input space, `a z + c >= 0`, through all layers, and the network's affine map on it. EXACT up to rounding.
+
+    Redundant ones are there too; `one_ring` leaves the facets. Rows of 0 are units that are constant on the cell.
+
+    Args:
+        layers, activation: as in `build`; any number of dimensions.
+        point: `(d,)`.
+
+    Returns:
+        `Rows`.
+
+    Raises:
+        ValueError: layers or a point that do not fit.
+
+    Example:
+        >>> import numpy as np, eqdyn as eq
+        >>> layers = [(np.eye(2), np.array([0.0, -1.0])), (np.ones((1, 2)), np.zeros(1))]
+        >>> cell = eq.partition.halfspaces(layers, [0.5, 0.5])      # x > 0 and y < 1
+        >>> cell.a.tolist(), cell.c.tolist(), cell.jacobian.tolist()
+        ([[1.0, 0.0], [-0.0, -1.0]], [0.0, 1.0], [[1.0, 0.0]])
+
+    References:
+        Gajer and Ravel, arXiv:2508.02080.
+    """
+    network = network_of(layers, activation)
+    z = points_of(np.asarray(point, np.float64)[None], network.dim)
+    return network.rows(network.codes(z)[0])
 
 
 def _of(jacobian: np.ndarray) -> Pullback:

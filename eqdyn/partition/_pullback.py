@@ -92,7 +92,7 @@ def pullback(layers: Sequence[tuple[Any, Any]], point: Any, activation: Any = "r
 
 
 def halfspaces(layers: Sequence[tuple[Any, Any]], point: Any, activation: Any = "relu") -> Rows:
-    """The cell of a point as half-spaces of input space, `a z + c >= 0`, through all layers, and the network's affine map on it. EXACT up to rounding.
+    """The cell of a point as half-spaces of input space, `a z + c >= 0`, through all layers, and the affine map on it. EXACT up to rounding.
 
     Redundant ones are there too; `one_ring` leaves the facets. Rows of 0 are units that are constant on the cell.
 

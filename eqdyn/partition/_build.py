@@ -9,7 +9,7 @@ import numpy as np
 
 from eqdyn.partition._network import Layer, Network, Rows, bounds, network_of
 from eqdyn.partition._partition import Cell, Partition, Walls, points_of, progress_of
-from eqdyn.partition._polytope import Polytope, clip, split, volume
+from eqdyn.partition._polytope import Polytope, clip, sides, split, volume
 from eqdyn.partition._polytope import measures as sizes_of
 from eqdyn.partition._region import HIGHEST, Region, region_of
 
@@ -93,13 +93,21 @@ def _cut(network: Network, whole: Polytope) -> Iterator[tuple[np.ndarray, Polyto
 
 
 def _halved(cell: Polytope, a: np.ndarray, c: np.ndarray, row: int) -> list[tuple[Polytope, np.ndarray]]:
-    parts = [(cell, np.zeros(0, bool))]
-    for unit in range(len(c)):
-        cut = []
-        for part, bits in parts:
-            below, above = split(part, part.vertices @ a[unit] + c[unit], row + unit)
-            cut += [(side, np.append(bits, up)) for side, up in ((below, False), (above, True)) if side is not None]
-        parts = cut
+    """By unit after unit; which is the next that cuts a part is asked of all at once."""
+    pending, parts = [(cell, np.zeros(0, bool))], []
+    while pending:
+        part, bits = pending.pop()
+        unit = len(bits)
+        values = a[unit:] @ part.vertices.T + c[unit:, None]
+        below, above = sides(values)
+        up = above.max(1)
+        cutting = np.nonzero(up & below.any(1))[0]
+        if not len(cutting):
+            parts.append((part, np.concatenate([bits, up])))
+            continue
+        bits = np.concatenate([bits, up[: cutting[0]]])
+        halves = zip(split(part, values[cutting[0]], row + len(bits)), (False, True), strict=True)
+        pending += [(half, np.append(bits, side)) for half, side in halves if half is not None][::-1]
     return parts
 
 
@@ -131,16 +139,17 @@ def _with_data(network: Network, whole: Polytope, data: np.ndarray, *, ring: boo
             continue
         yield code, cell
         if ring and k < inner:
-            for facet in cell.facets[cell.facets >= 0]:
-                other = _flipped(code, rows, facet)
+            for other in _flipped(code, rows, cell.facets[cell.facets >= 0]):
                 if other.tobytes() not in seen:
                     seen.add(other.tobytes())
                     pending.append(other)
 
 
-def _flipped(code: np.ndarray, rows: Rows, facet: int) -> np.ndarray:
-    flipped = code.copy()
-    flipped[rows.flips[facet]] = ~code[rows.flips[facet]]
+def _flipped(code: np.ndarray, rows: Rows, facets: np.ndarray) -> np.ndarray:
+    """Beyond each facet, as if no other hyperplane coincided with its own."""
+    flipped = np.repeat(code[None], len(facets), axis=0)
+    bits = rows.flips[facets]
+    flipped[np.arange(len(facets))[:, None], bits] = ~code[bits]
     return flipped
 
 
@@ -157,16 +166,13 @@ def _measured(
         jacobians[k], offsets[k] = rows.jacobian, rows.offset
         volumes[k], cell = _cell(polytope, rows, region, measures=measures)
         cells.append(cell)
-        for column, facet in enumerate(cell.facets):
-            side = (k, cell.areas[column], cell.normals[column])
+        for facet, other, *side in zip(cell.facets, _across(network, place, code, rows, cell), cell.areas, cell.normals, strict=True):
             if facet < 0:
-                walls.append(side)
-                continue
-            other = _across(network, place, code, rows, cell, column)
-            if other is None:
-                rim.append(side)
+                walls.append((k, *side))
+            elif other is None:
+                rim.append((k, *side))
             elif other > k:
-                edges.append((k, other, rows.units[facet], *side[1:]))
+                edges.append((k, other, rows.units[facet], *side))
     pairs = np.array([edge[:2] for edge in edges], int).reshape(-1, 2)
     normals = np.array([edge[4] for edge in edges]).reshape(-1, dim)
     jump = np.einsum("eod,ed->eo", jacobians[pairs[:, 1]] - jacobians[pairs[:, 0]], normals)
@@ -190,13 +196,20 @@ def _cell(polytope: Polytope, rows: Rows, region: Region, *, measures: bool) -> 
     return size, Cell(*polytope, normals, areas)
 
 
-def _across(network: Network, place: dict, code: np.ndarray, rows: Rows, cell: Cell, column: int) -> int | None:
-    """The cell beyond a facet: the bits of its row differ, and others where hyperplanes coincide."""
-    found = place.get(_flipped(code, rows, cell.facets[column]).tobytes())
-    if found is not None:
-        return found
-    beyond = cell.vertices[cell.on[:, column]].mean(0) + _BEYOND * np.ptp(cell.vertices, axis=0).max() * cell.normals[column]
-    return place.get(network.codes(beyond[None])[0].tobytes())
+def _across(network: Network, place: dict, code: np.ndarray, rows: Rows, cell: Cell) -> list[int | None]:
+    """The cells beyond the facets: the bits of its row differ, and others where hyperplanes coincide."""
+    own = np.nonzero(cell.facets >= 0)[0]
+    found: list[int | None] = [None] * len(cell.facets)
+    for column, other in zip(own, _flipped(code, rows, cell.facets[own]), strict=True):
+        found[column] = place.get(other.tobytes())
+    lost = [column for column in own if found[column] is None]
+    if lost:
+        on = cell.on[:, lost]
+        middle = (on.T @ cell.vertices) / on.sum(0)[:, None]
+        beyond = middle + _BEYOND * np.ptp(cell.vertices, axis=0).max() * cell.normals[lost]
+        for column, other in zip(lost, network.codes(beyond), strict=True):
+            found[column] = place.get(other.tobytes())
+    return found
 
 
 def _walls(found: list[tuple], dim: int) -> Walls:

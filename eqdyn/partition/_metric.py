@@ -89,6 +89,8 @@ def _spans(corners: np.ndarray, dim: int) -> bool:
 
 
 def _size(corners: np.ndarray, normals: np.ndarray) -> float:
+    if corners.shape[1] == 2:
+        return 1.0
     basis = np.linalg.svd(normals)[2][2:]
     return volume((corners - corners.mean(0)) @ basis.T)
 

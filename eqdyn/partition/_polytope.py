@@ -32,7 +32,7 @@ def box(low: np.ndarray, high: np.ndarray) -> Polytope:
 
 def split(whole: Polytope, values: np.ndarray, facet: int) -> tuple[Polytope | None, Polytope | None]:
     """The parts where an affine function, given at the vertices, is below and above 0; None for one that is not there."""
-    below, above = _sides(values)
+    below, above = sides(values)
     if not above.any():
         return whole, None
     if not below.any():
@@ -45,20 +45,24 @@ def clip(whole: Polytope, a: np.ndarray, c: np.ndarray, facets: np.ndarray) -> P
     """The part where all of `a z + c` are at least 0; None where it has no inside. Of rows that cut nothing no trace is left."""
     part = whole
     while True:
-        values = part.vertices @ a.T + c
-        near = _NEAR * np.abs(values).max(0, initial=0.0)
-        beyond = (values < -near).sum(0)
-        if not beyond.any():
+        values = a @ part.vertices.T + c[:, None]
+        low, high = values.min(1), values.max(1)
+        near = _NEAR * np.maximum(np.abs(low), np.abs(high))
+        cutting = np.nonzero(low < -near)[0]
+        if not len(cutting):
             return part
-        row = int(np.argmax(beyond))  # the one that leaves least: the next have less to look at
-        below, above = _sides(values[:, row])
+        row = cutting[(values[cutting] < -near[cutting, None]).sum(1).argmax()]  # the one that leaves least: the next have less to look at
+        below, above = sides(values[row])
         if not above.any():
             return None
-        part = _part(part, above, ~(below | above), *_crossed(part, values[:, row], below, above), int(facets[row]))
+        part = _part(part, above, ~(below | above), *_crossed(part, values[row], below, above), int(facets[row]))
+        still = low <= near  # the others keep clear of all vertices, and cut no part either
+        a, c, facets = a[still], c[still], facets[still]
 
 
-def _sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    near = _NEAR * np.abs(values).max(initial=0.0)
+def sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of values `(..., v)` at the vertices, which are below and above 0, by more than a rounding."""
+    near = _NEAR * np.abs(values).max(-1, keepdims=True, initial=0.0)
     return values < -near, values > near
 
 
@@ -67,10 +71,10 @@ def _crossed(whole: Polytope, values: np.ndarray, below: np.ndarray, above: np.n
     dim = whole.vertices.shape[1]
     i, j = np.nonzero(below)[0], np.nonzero(above)[0]
     # whole numbers up to a few hundred: exact in float32, at the speed of a matrix product
-    common = whole.on[i].astype(np.float32) @ whole.on[j].T.astype(np.float32)
-    one, other = np.nonzero(common >= dim - 1)  # ends of an edge share d - 1 facets
+    on = whole.on.astype(np.float32)
+    one, other = np.nonzero(on[i] @ on[j].T >= dim - 1)  # ends of an edge share d - 1 facets
     i, j = i[one], j[other]
-    if np.any(whole.on.sum(1) > dim):
+    if np.any(on.sum(1) > dim):
         i, j = _edges(whole.on, i, j)
     share = (values[j] / (values[j] - values[i]))[:, None]
     return share * whole.vertices[i] + (1 - share) * whole.vertices[j], whole.on[i] & whole.on[j]
@@ -85,24 +89,34 @@ def _edges(on: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _part(whole: Polytope, keep: np.ndarray, cut: np.ndarray, new: np.ndarray, on_new: np.ndarray, facet: int) -> Polytope:
-    stay = keep | cut
+    stay = np.nonzero(keep | cut)[0]
+    old = len(stay)
     vertices = np.concatenate([whole.vertices[stay], new])
-    on = np.concatenate([whole.on[stay], on_new])
-    last = np.concatenate([cut[stay], np.ones(len(new), bool)])[:, None]
-    on = np.concatenate([on, last], axis=1)
-    facets = np.append(whole.facets, facet)
+    on = np.ones((len(vertices), whole.on.shape[1] + 1), bool)
+    on[:old, :-1], on[old:, :-1], on[:old, -1] = whole.on[stay], on_new, cut[stay]
     held = on.sum(0) >= max(1, vertices.shape[1])
-    return Polytope(vertices, on[:, held], facets[held])
+    return Polytope(vertices, on[:, held], np.append(whole.facets, facet)[held])
 
 
 def measures(whole: Polytope, normals: np.ndarray) -> tuple[float, np.ndarray]:
     """Volume [z]^d, and the area of each facet [z]^(d - 1); `normals (f, d)`, unit."""
     dim = whole.vertices.shape[1]
+    if dim == 2:
+        return _of_polygon(whole, normals)
     if dim > 2:
         found = _by_one_hull(whole)
         if found is not None:
             return found
     return volume(whole.vertices), np.array([area(whole.vertices[on], normal) for on, normal in zip(whole.on.T, normals, strict=True)])
+
+
+def _of_polygon(whole: Polytope, normals: np.ndarray) -> tuple[float, np.ndarray]:
+    """Shoelace around the middle; how far the vertices of each side are apart."""
+    at = whole.vertices - whole.vertices.mean(0)
+    x, y = at[np.argsort(np.arctan2(at[:, 1], at[:, 0]))].T
+    along = at @ np.stack([-normals[:, 1], normals[:, 0]])
+    extent = np.where(whole.on, along, -np.inf).max(0) - np.where(whole.on, along, np.inf).min(0)
+    return 0.5 * float(x @ np.roll(y, -1) - y @ np.roll(x, -1)), extent
 
 
 def _by_one_hull(whole: Polytope) -> tuple[float, np.ndarray] | None:

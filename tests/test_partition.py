@@ -172,6 +172,38 @@ def test_units_that_are_dead_constant_or_there_twice_cut_nothing():
     np.testing.assert_allclose(found.volumes, 2)
 
 
+@pytest.mark.parametrize("kind", ["whole numbers", "through the origin", "twice", "scales", "tenths"])
+def test_networks_in_no_general_position(kind):
+    """Many hyperplanes in one place, units that are 0 on whole cells by cancellation, weights over twelve decades."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        dim = int(rng.integers(1, 4))
+        layers = network(rng, dim, rng.integers(2, {1: 10, 2: 8, 3: 5}[dim], int(rng.integers(1, 4))))
+        layers = [degenerate(kind, rng, w, b) for w, b in layers]
+        z = rng.uniform(-1, 1, (400, dim))
+        found = eq.partition.build(layers, points=z, activation=["relu", "abs"][seed % 2])
+        np.testing.assert_allclose(found.volumes.sum(), 2.0**dim, rtol=1e-9)
+        np.testing.assert_allclose(sum_of_facets(found), 0, atol=1e-6)
+        assert np.all(found.cell_of >= 0)
+        assert len(found.rim.cells) == 0  # every facet has two cells
+        values = np.einsum("nod,nd->no", found.jacobians[found.cell_of], z) + found.offsets[found.cell_of]
+        np.testing.assert_allclose(values, found.network.outputs(z), atol=1e-9 * (1 + np.abs(values).max()))
+
+
+def degenerate(kind, rng, w, b):
+    if kind == "whole numbers":
+        return rng.integers(-1, 2, w.shape).astype(float), rng.integers(-1, 2, b.shape) * 0.5
+    if kind == "through the origin":
+        return w, 0 * b
+    if kind == "twice":
+        half = len(b) // 2
+        return np.concatenate([w[: len(b) - half], w[:half]]), np.concatenate([b[: len(b) - half], b[:half]])
+    if kind == "scales":
+        scale = 10.0 ** rng.integers(-6, 7, len(b))
+        return scale[:, None] * w, scale * b
+    return np.round(w, 1), np.round(b, 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -195,3 +195,17 @@ def test_every_point_is_in_its_own_half_spaces(kind):
         np.testing.assert_allclose(cell.jacobian @ point + cell.offset, net.outputs(point[None])[0], atol=1e-12)
         others = z[~(net.codes(z) == net.codes(point[None])).all(1)]
         assert np.all((others @ cell.a.T + cell.c < 0).any(1))
+
+
+def test_rows_that_nearly_cancel():
+    """`relu(z) - relu(z (1 + t))` behind a layer: norms of 1e-9 of their terms, and of 0, are what they are."""
+    for t in (1e-9, 0.0):
+        layers = [
+            (np.array([[1.0], [1.0 + t]]), np.array([1.0, 1.0])),
+            (np.array([[1.0, -1.0], [1.0, 1.0]]), np.array([0.3, 0.1])),
+            (np.ones((1, 2)), np.zeros(1)),
+        ]
+        seen = eq.partition.local(layers, [[0.5]])
+        slope = (1.0 + t) - 1.0
+        np.testing.assert_allclose(seen.distances[0, 2], (0.3 - slope * 0.5) / slope if t else np.inf, rtol=1e-6)
+        np.testing.assert_allclose(seen.kinks[0, 2], slope, atol=1e-15)

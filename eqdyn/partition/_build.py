@@ -22,8 +22,8 @@ def build(
 ) -> Partition:  # fmt: skip
     """The cells into which a network cuts a region, and the facets between them, by cutting polytopes; no linear program.
 
-    EXACT up to rounding, in up to 6 dimensions. Units that are constant on a cell, or whose hyperplane is a facet already, cut nothing. In more
-    dimensions, `partition.local` tells what can be known at points.
+    EXACT up to rounding, in up to 6 dimensions. Units that are constant on a cell, or whose hyperplane is a facet already, cut nothing; hyperplanes
+    that part a cell's corners by less than 1e-11 of its size count as one. In more dimensions, `partition.local` tells what can be known at points.
 
     Args:
         layers: `(W (out, in), b (out,))`, hidden layers first, the output layer last.
@@ -59,6 +59,7 @@ def build(
         raise ValueError(msg)
     data = None if points is None else points_of(points, network.dim)
     region = region_of(box, network.dim, data)
+    network = network.within(np.maximum(np.abs(region.low), np.abs(region.high)))
     if data is not None:
         inside(data, region)
     if cells not in ("all", "data"):
@@ -87,26 +88,26 @@ def _cut(network: Network, whole: Polytope) -> Iterator[tuple[np.ndarray, Polyto
             continue
         layer = network.hidden[depth]
         a, c = layer.w @ a, layer.w @ c + layer.b
-        parts = _pooled(cell, layer, a, c, row) if layer.pool else _halved(cell, a, c, row)
+        parts = _pooled(cell, layer, a, c, row) if layer.pool else _halved(cell, layer, a, c, row)
         for part, bits in parts:
             pending.append((part, np.concatenate([code, bits]), layer.after(a, bits), layer.after(c, bits), depth + 1, row + layer.num_rows))
 
 
-def _halved(cell: Polytope, a: np.ndarray, c: np.ndarray, row: int) -> list[tuple[Polytope, np.ndarray]]:
+def _halved(cell: Polytope, layer: Layer, a: np.ndarray, c: np.ndarray, row: int) -> list[tuple[Polytope, np.ndarray]]:
     """By unit after unit; which is the next that cuts a part is asked of all at once."""
     pending, parts = [(cell, np.zeros(0, bool))], []
     while pending:
         part, bits = pending.pop()
         unit = len(bits)
         values = a[unit:] @ part.vertices.T + c[unit:, None]
-        below, above = sides(values)
+        below, above = sides(values, layer.floor[unit:])
         up = above.max(1)
         cutting = np.nonzero(up & below.any(1))[0]
         if not len(cutting):
             parts.append((part, np.concatenate([bits, up])))
             continue
         bits = np.concatenate([bits, up[: cutting[0]]])
-        halves = zip(split(part, values[cutting[0]], row + len(bits)), (False, True), strict=True)
+        halves = zip(split(part, values[cutting[0]], row + len(bits), layer.floor[len(bits)]), (False, True), strict=True)
         pending += [(half, np.append(bits, side)) for half, side in halves if half is not None][::-1]
     return parts
 
@@ -118,13 +119,20 @@ def _pooled(cell: Polytope, layer: Layer, a: np.ndarray, c: np.ndarray, row: int
         rows = row + first // layer.pool * (layer.pool - 1) + np.arange(layer.pool - 1)
         for largest in range(layer.pool):
             bits = np.arange(layer.pool) == largest
-            normals, heights, _, _ = bounds(layer, a[at], c[at], bits, 0)
-            if np.any((normals == 0).all(1) & ((heights < 0) | ((heights == 0) & (np.nonzero(~bits)[0] < largest)))):
-                continue  # another is larger everywhere, or the same and comes first
-            clipped = [(clip(part, normals, heights, rows), before) for part, before in parts]
+            normals, heights, _, _, floors = bounds(layer._replace(floor=layer.floor[at]), a[at], c[at], bits, 0)
+            earlier = np.nonzero(~bits)[0] < largest
+            clipped = [(_largest(part, normals, heights, rows, floors, earlier), before) for part, before in parts]
             cut += [(part, np.append(before, bits)) for part, before in clipped if part is not None]
         parts = cut
     return parts
+
+
+def _largest(cell: Polytope, a: np.ndarray, c: np.ndarray, rows: np.ndarray, floors: np.ndarray, earlier: np.ndarray) -> Polytope | None:
+    """Where a unit is the largest of its pool; where two are the same, the first of them is."""
+    highest = (cell.vertices @ a.T + c).max(0)
+    if np.any((highest <= floors) & earlier):
+        return None
+    return clip(cell, a, c, rows, floors)
 
 
 def _with_data(network: Network, whole: Polytope, data: np.ndarray, *, ring: bool) -> Iterator[tuple[np.ndarray, Polytope]]:
@@ -134,7 +142,7 @@ def _with_data(network: Network, whole: Polytope, data: np.ndarray, *, ring: boo
     inner = len(pending)
     for k, code in enumerate(pending):  # grows by the neighbours of the first ones
         rows = network.rows(code)
-        cell = clip(whole, rows.a, rows.c, np.arange(len(rows.c)))
+        cell = clip(whole, rows.a, rows.c, np.arange(len(rows.c)), rows.floors)
         if cell is None:  # no inside: points on a hyperplane
             continue
         yield code, cell

@@ -11,6 +11,8 @@ from eqdyn.partition._network import Layer, Network, network_of
 from eqdyn.partition._partition import points_of, progress_of
 
 _BATCH_BYTES = 1 << 26
+_LOST = 1e-9  # of a square, against the terms it is a sum of: a norm to 1e-7 of itself
+_NONE = 1e-26  # the same, of rows: a norm that is a rounding
 
 
 class Local(NamedTuple):
@@ -77,27 +79,33 @@ def at_points(network: Network, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     """Units, distances and kinks of all rows at some points."""
     grams, values, bits = zip(*_forward(network, z), strict=True) if network.hidden else ((), (), ())
     pulls = _backward(network, bits)
-    units, distances, kinks, first = [], [], [], 0
-    for layer, gram, a, on, pull in zip(network.hidden, grams, values, bits, pulls, strict=True):
-        one, away, norms, steep = _rows(layer, gram, a, on, pull)
-        units.append(first + one)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            distances.append(np.where(norms > 0, np.abs(away) / norms, np.inf))
-        kinks.append(steep * norms)
+    found, first = [], 0
+    for layer, (gram, terms), a, on, pull in zip(network.hidden, grams, values, bits, pulls, strict=True):
+        one, *rest = _rows(layer, gram, terms, a, on, pull)
+        found.append((first + one, *rest))
         first += len(layer.b)
-    if not units:
+    if not found:
         return np.zeros((len(z), 0), int), np.zeros((len(z), 0)), np.zeros((len(z), 0))
-    return np.concatenate(units, 1), np.concatenate(distances, 1), np.concatenate(kinks, 1)
+    units, away, squares, terms, steep = (np.concatenate(part, axis=1) for part in zip(*found, strict=True))
+    norms = np.sqrt(np.maximum(squares, 0))
+    for k in np.nonzero((squares < _LOST * terms).any(1))[0]:  # of these little is left in a Gram matrix: by their rows
+        rows = network.rows(np.concatenate([on[k] for on in bits]))
+        norms[k] = np.linalg.norm(rows.a, axis=1)
+        norms[k, norms[k] ** 2 < _NONE * terms[k]] = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return units, np.where(norms > 0, np.abs(away) / norms, np.inf), steep * norms
 
 
-def _forward(network: Network, z: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Per layer: Gram matrices of its rows in input space `(b, n, n)`, values before the activation, bits."""
+def _forward(network: Network, z: np.ndarray) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]]:
+    """Per layer: Gram matrices of its rows in input space `(b, n, n)` and the squares their diagonals are sums to, values, bits."""
     h, gram = z, None
     for layer in network.hidden:
         a = h @ layer.w.T + layer.b
         whole = np.broadcast_to(layer.w @ layer.w.T, (len(z), len(layer.b), len(layer.b))) if gram is None else layer.w @ gram @ layer.w.T
+        sizes = np.diagonal(whole, axis1=1, axis2=2)
+        terms = sizes if gram is None else (np.sqrt(np.maximum(np.diagonal(gram, axis1=1, axis2=2), 0)) @ np.abs(layer.w).T) ** 2
         bits = layer.bits(a)
-        yield whole, a, bits
+        yield (whole, terms), a, bits
         if layer.pool:
             kept = np.nonzero(bits)[1].reshape(len(z), -1)
             h = np.take_along_axis(a, kept, 1)
@@ -123,18 +131,18 @@ def _backward(network: Network, bits: Sequence[np.ndarray]) -> list[np.ndarray]:
     return found[::-1]
 
 
-def _rows(layer: Layer, gram: np.ndarray, a: np.ndarray, on: np.ndarray, pull: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Of the rows that bound the cells: units, values, norms, and the output's jump per norm."""
-    diagonal = np.diagonal(gram, axis1=1, axis2=2)
+def _rows(layer: Layer, gram: np.ndarray, terms: np.ndarray, a: np.ndarray, on: np.ndarray, pull: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of the rows that bound the cells: units, values, squared norms, what these are sums to, and the output's jump per norm."""
+    squares = np.diagonal(gram, axis1=1, axis2=2)
     if not layer.pool:
-        norms = np.sqrt(np.maximum(diagonal, 0))
-        return np.broadcast_to(np.arange(a.shape[1]), a.shape), a, norms, abs(layer.slopes[1] - layer.slopes[0]) * pull
+        return np.broadcast_to(np.arange(a.shape[1]), a.shape), a, squares, terms, abs(layer.slopes[1] - layer.slopes[0]) * pull
     num = len(a)
     others = np.nonzero(~on)[1].reshape(num, -1)
     largest = np.repeat(np.nonzero(on)[1].reshape(num, -1), layer.pool - 1, axis=1)
     at = np.arange(num)[:, None]
-    squares = diagonal[at, largest] + diagonal[at, others] - 2 * gram[at, largest, others]
-    return others, a[at, largest] - a[at, others], np.sqrt(np.maximum(squares, 0)), np.repeat(pull, layer.pool - 1, axis=1)
+    apart = squares[at, largest] + squares[at, others] - 2 * gram[at, largest, others]
+    sums = (np.sqrt(terms[at, largest]) + np.sqrt(terms[at, others])) ** 2
+    return others, a[at, largest] - a[at, others], apart, sums, np.repeat(pull, layer.pool - 1, axis=1)
 
 
 def nearest_by_crossed(codes: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:

@@ -8,16 +8,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SLOPES = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0)}  # below and above 0
+_ROUNDINGS = 8
 KINDS = "'relu', 'abs', 'leaky_relu', ('leaky_relu', slope) or ('max_pool', size)"
 
 
 class Layer(NamedTuple):
-    """A hidden layer: `w (n, before)`, `b (n,)`; its `slopes` below and above 0, or the maximum over each `pool` units in a row."""
+    """A hidden layer: `w (n, before)`, `b (n,)`; its `slopes` below and above 0, or the maximum over each `pool` units in a row.
+
+    Values up to `floor (n,)` are roundings of 0: a unit that is 0 on a whole cell by cancellation is not above 0 there.
+    """
 
     w: np.ndarray
     b: np.ndarray
     slopes: tuple[float, float]
     pool: int
+    floor: np.ndarray
 
     @property
     def num_rows(self) -> int:
@@ -25,11 +30,12 @@ class Layer(NamedTuple):
         return len(self.b) // self.pool * (self.pool - 1) if self.pool else len(self.b)
 
     def bits(self, a: np.ndarray) -> np.ndarray:
-        """Of values `(..., n)` before the activation: above 0, or the largest of its pool (the first of those)."""
+        """Of values `(..., n)` before the activation: above 0, or the largest of its pool (the first of those), by more than a rounding."""
         if not self.pool:
-            return a > 0
+            return a > self.floor
         pools = a.reshape(*a.shape[:-1], -1, self.pool)
-        return (pools.argmax(-1)[..., None] == np.arange(self.pool)).reshape(a.shape)
+        first = (pools >= pools.max(-1, keepdims=True) - self.floor.reshape(-1, self.pool).max(-1, keepdims=True)).argmax(-1)
+        return (first[..., None] == np.arange(self.pool)).reshape(a.shape)
 
     def after(self, a: np.ndarray, bits: np.ndarray) -> np.ndarray:
         """Rows `(n, ...)` as they leave the activation where the unit's bits are these."""
@@ -45,6 +51,7 @@ class Rows(NamedTuple):
         a, c: `(r, d)`, `(r,)`: a row a unit; of a pool a row for each unit that is not the largest.
         units: `(r,)`, the hidden unit that is 0, or that takes over.
         flips: `(r, 2)`, the bits that change beyond the facet: the unit's, and the one it takes over from (or the same).
+        floors: `(r,)`, values of a row that are roundings of 0.
         jacobian, offset: `(out, d)`, `(out,)`.
     """
 
@@ -52,6 +59,7 @@ class Rows(NamedTuple):
     c: np.ndarray
     units: np.ndarray
     flips: np.ndarray
+    floors: np.ndarray
     jacobian: np.ndarray
     offset: np.ndarray
 
@@ -65,6 +73,15 @@ class Network(NamedTuple):
     @property
     def dim(self) -> int:
         return (self.hidden[0].w if self.hidden else self.last[0]).shape[1]
+
+    def within(self, reach: np.ndarray) -> Network:
+        """With the floors of a region, `|z| <= reach (d,)`: what sums of terms so large may be off by."""
+        hidden, size = [], reach
+        for layer in self.hidden:
+            size = np.abs(layer.w) @ size + np.abs(layer.b)
+            hidden.append(layer._replace(floor=_ROUNDINGS * np.finfo(float).eps * size))
+            size = size.reshape(-1, layer.pool).max(1) if layer.pool else size * max(map(abs, layer.slopes))
+        return self._replace(hidden=tuple(hidden))
 
     @property
     def num_units(self) -> int:
@@ -95,19 +112,20 @@ class Network(NamedTuple):
             parts.append(bounds(layer, a, c, bits, at))
             a, c, at = layer.after(a, bits), layer.after(c, bits), at + len(bits)
         w, b = self.last
-        none = (np.zeros((0, self.dim)), np.zeros(0), np.zeros(0, int), np.zeros((0, 2), int))
-        normals, heights, units, flips = (np.concatenate(part) for part in zip(none, *parts, strict=True))
-        return Rows(normals, heights, units, flips, w @ a, w @ c + b)
+        none = (np.zeros((0, self.dim)), np.zeros(0), np.zeros(0, int), np.zeros((0, 2), int), np.zeros(0))
+        normals, heights, units, flips, floors = (np.concatenate(part) for part in zip(none, *parts, strict=True))
+        return Rows(normals, heights, units, flips, floors, w @ a, w @ c + b)
 
 
-def bounds(layer: Layer, a: np.ndarray, c: np.ndarray, bits: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def bounds(layer: Layer, a: np.ndarray, c: np.ndarray, bits: np.ndarray, at: int) -> tuple[np.ndarray, ...]:
     """A layer's part of `Rows`; `a`, `c` its values before the activation, `at` the number of its first unit."""
     if not layer.pool:
         sign, units = np.where(bits, 1.0, -1.0), at + np.arange(len(bits))
-        return sign[:, None] * a, sign * c, units, np.stack([units, units], axis=1)
+        return sign[:, None] * a, sign * c, units, np.stack([units, units], axis=1), layer.floor
     largest = np.repeat(np.nonzero(bits)[0], layer.pool - 1)
     others = np.nonzero(~bits)[0]
-    return a[largest] - a[others], c[largest] - c[others], at + others, at + np.stack([others, largest], axis=1)
+    floors = layer.floor[largest] + layer.floor[others]
+    return a[largest] - a[others], c[largest] - c[others], at + others, at + np.stack([others, largest], axis=1), floors
 
 
 def network_of(layers: Sequence[tuple[Any, Any]], activation: Any) -> Network:
@@ -127,7 +145,7 @@ def network_of(layers: Sequence[tuple[Any, Any]], activation: Any) -> Network:
         if pool and len(b) % pool:
             msg = f"layers[{k}]: got {len(b)} units in pools of {pool}; expected a multiple of {pool}."
             raise ValueError(msg)
-        made.append(Layer(w, b, slopes, pool))
+        made.append(Layer(w, b, slopes, pool, np.zeros(len(b))))
         width = len(b) // (pool or 1)
     return Network(tuple(made[:-1]), made[-1][:2])
 

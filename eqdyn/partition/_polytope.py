@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 _NEAR = 1e-11  # of the largest value on the polytope: what lies as near to a hyperplane lies on it
+_MOST = 50_000  # vertices of a polytope
 
 
 class Polytope(NamedTuple):
@@ -30,9 +31,9 @@ def box(low: np.ndarray, high: np.ndarray) -> Polytope:
     return Polytope(np.where(side == 1, high, low), on, -1 - np.arange(2 * dim))
 
 
-def split(whole: Polytope, values: np.ndarray, facet: int) -> tuple[Polytope | None, Polytope | None]:
+def split(whole: Polytope, values: np.ndarray, facet: int, floor: float = 0.0) -> tuple[Polytope | None, Polytope | None]:
     """The parts where an affine function, given at the vertices, is below and above 0; None for one that is not there."""
-    below, above = sides(values)
+    below, above = sides(values, np.array(floor))
     if not above.any():
         return whole, None
     if not below.any():
@@ -41,28 +42,32 @@ def split(whole: Polytope, values: np.ndarray, facet: int) -> tuple[Polytope | N
     return _part(whole, below, ~(below | above), *new, facet), _part(whole, above, ~(below | above), *new, facet)
 
 
-def clip(whole: Polytope, a: np.ndarray, c: np.ndarray, facets: np.ndarray) -> Polytope | None:
+def clip(whole: Polytope, a: np.ndarray, c: np.ndarray, facets: np.ndarray, floors: np.ndarray | None = None) -> Polytope | None:
     """The part where all of `a z + c` are at least 0; None where it has no inside. Of rows that cut nothing no trace is left."""
     part = whole
+    floors = np.zeros(len(c)) if floors is None else floors
     while True:
         values = a @ part.vertices.T + c[:, None]
         low, high = values.min(1), values.max(1)
-        near = _NEAR * np.maximum(np.abs(low), np.abs(high))
+        near = np.maximum(_NEAR * np.maximum(np.abs(low), np.abs(high)), floors)
         cutting = np.nonzero(low < -near)[0]
         if not len(cutting):
             return part
         row = cutting[(values[cutting] < -near[cutting, None]).sum(1).argmax()]  # the one that leaves least: the next have less to look at
-        below, above = sides(values[row])
+        below, above = sides(values[row], floors[row])
         if not above.any():
             return None
         part = _part(part, above, ~(below | above), *_crossed(part, values[row], below, above), int(facets[row]))
+        if len(part.vertices) > _MOST:
+            msg = f"layers: got a cell with more than {_MOST:,} vertices; expected fewer facets; write partition.local(...) or one_ring(...)."
+            raise ValueError(msg)
         still = low <= near  # the others keep clear of all vertices, and cut no part either
-        a, c, facets = a[still], c[still], facets[still]
+        a, c, facets, floors = a[still], c[still], facets[still], floors[still]
 
 
-def sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of values `(..., v)` at the vertices, which are below and above 0, by more than a rounding."""
-    near = _NEAR * np.abs(values).max(-1, keepdims=True, initial=0.0)
+def sides(values: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of values `(..., v)` at the vertices, which are below and above 0, by more than a rounding; `floor (...)`."""
+    near = np.maximum(_NEAR * np.abs(values).max(-1, keepdims=True, initial=0.0), floor[..., None])
     return values < -near, values > near
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eqdyn import _checks
-from eqdyn.partition._paths import problems
+from eqdyn.partition._shortest import problems
 from eqdyn.partition._transport import transports
 
 _ROUNDING = 4 * np.finfo(float).eps  # of a probability: what differs by less cancels

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from scipy.stats import wasserstein_distance
 
 import eqdyn as eq
-from eqdyn.partition import _paths, _ricci, _transport
+from eqdyn.partition import _ricci, _shortest, _transport
 
 ollivier, of_points, forman = eq.partition.ricci_ollivier, eq.partition.ricci_ollivier_points, eq.partition.ricci_forman
 PETERSEN = [(k, (k + 1) % 5) for k in range(5)] + [(k, k + 5) for k in range(5)] + [(5 + k, 5 + (k + 2) % 5) for k in range(5)]
@@ -112,7 +112,7 @@ def half_done(problems):
         yield np.array([total])
 
 
-RIGHT = _paths._distances
+RIGHT = _shortest._distances
 WRONG = {  # cost, solver
     "distances above 2 cut": (capped, None),
     "squared distances": (squared, None),
@@ -124,7 +124,7 @@ WRONG = {  # cost, solver
 def test_a_wrong_cost_or_solver_is_caught(name, monkeypatch):
     cost, solver = WRONG[name]
     if cost:
-        monkeypatch.setattr(_paths, "_distances", cost)
+        monkeypatch.setattr(_shortest, "_distances", cost)
     if solver:
         monkeypatch.setattr(_ricci, "transports", solver)
     assert max(map(off, CLOSED)) > 1e-2
@@ -137,7 +137,7 @@ def test_what_closed_forms_do_not_catch_a_dense_program_does(name, monkeypatch):
     if name == "greedy plan":
         monkeypatch.setattr(_ricci, "transports", half_done)
     else:
-        monkeypatch.setattr(_paths, "_distances", hops)
+        monkeypatch.setattr(_shortest, "_distances", hops)
     assert np.abs(ollivier(edges, masses, lengths) - true).max() > 1e-2
 
 
@@ -232,8 +232,8 @@ def test_what_does_not_matter(seed):
     far = ollivier(10**12 * (edges + 1))
     np.testing.assert_allclose(far, ollivier(edges), atol=1e-12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_paths, "_HELD", 40)
-        patch.setattr(_paths, "_SOURCES", 2)
+        patch.setattr(_shortest, "_HELD", 40)
+        patch.setattr(_shortest, "_SOURCES", 2)
         patch.setattr(_transport, "_TOGETHER", 30)
         np.testing.assert_allclose(ollivier(edges, masses, lengths), true, atol=1e-11)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from eqdyn.partition._network import Layer, Network, Rows, bounds, network_of
 from eqdyn.partition._partition import Cell, Partition, Walls, progress_of
-from eqdyn.partition._polytope import Polytope, clip, sides, split, volume
+from eqdyn.partition._polytope import Polytope, clip, noise_of, sides, split, volume
 from eqdyn.partition._polytope import measures as sizes_of
 from eqdyn.partition._region import HIGHEST, Region, region_of
 
@@ -87,26 +87,26 @@ def _cut(network: Network, whole: Polytope) -> Iterator[tuple[np.ndarray, Polyto
             continue
         layer = network.hidden[depth]
         a, c = layer.w @ a, layer.w @ c + layer.b
-        parts = _pooled(cell, layer, a, c, row) if layer.pool else _halved(cell, a, c, row)
+        parts = _pooled(cell, layer, a, c, row) if layer.pool else _halved(cell, a, c, row, noise_of(whole, a, c))
         for part, bits in parts:
             pending.append((part, np.concatenate([code, bits]), layer.after(a, bits), layer.after(c, bits), depth + 1, row + layer.num_rows))
 
 
-def _halved(cell: Polytope, a: np.ndarray, c: np.ndarray, row: int) -> list[tuple[Polytope, np.ndarray]]:
+def _halved(cell: Polytope, a: np.ndarray, c: np.ndarray, row: int, noise: np.ndarray) -> list[tuple[Polytope, np.ndarray]]:
     """By unit after unit; which is the next that cuts a part is asked of all at once."""
     pending, parts = [(cell, np.zeros(0, bool))], []
     while pending:
         part, bits = pending.pop()
         unit = len(bits)
         values = a[unit:] @ part.vertices.T + c[unit:, None]
-        below, above = sides(values)
-        up = above.max(1)
-        cutting = np.nonzero(up & below.any(1))[0]
+        below, above = sides(values, noise[unit:, None])
+        up = values.max(1) > -values.min(1)
+        cutting = np.nonzero(above.any(1) & below.any(1))[0]
         if not len(cutting):
             parts.append((part, np.concatenate([bits, up])))
             continue
         bits = np.concatenate([bits, up[: cutting[0]]])
-        halves = zip(split(part, values[cutting[0]], row + len(bits)), (False, True), strict=True)
+        halves = zip(split(part, values[cutting[0]], row + len(bits), noise[len(bits)]), (False, True), strict=True)
         pending += [(half, np.append(bits, side)) for half, side in halves if half is not None][::-1]
     return parts
 

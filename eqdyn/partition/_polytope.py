@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _NEAR = 1e-11  # of the largest value on the polytope: what lies as near to a hyperplane lies on it
+_ROUNDING = 16 * np.finfo(float).eps  # of the terms of a value at a vertex: less is noise, also where the polytope is so small that all values are
 
 
 class Polytope(NamedTuple):
@@ -30,9 +31,9 @@ def box(low: np.ndarray, high: np.ndarray) -> Polytope:
     return Polytope(np.where(side == 1, high, low), on, -1 - np.arange(2 * dim))
 
 
-def split(whole: Polytope, values: np.ndarray, facet: int) -> tuple[Polytope | None, Polytope | None]:
+def split(whole: Polytope, values: np.ndarray, facet: int, noise: float = 0.0) -> tuple[Polytope | None, Polytope | None]:
     """The parts where an affine function, given at the vertices, is below and above 0; None for one that is not there."""
-    below, above = sides(values)
+    below, above = sides(values, noise)
     if not above.any():
         return whole, None
     if not below.any():
@@ -43,26 +44,32 @@ def split(whole: Polytope, values: np.ndarray, facet: int) -> tuple[Polytope | N
 
 def clip(whole: Polytope, a: np.ndarray, c: np.ndarray, facets: np.ndarray) -> Polytope | None:
     """The part where all of `a z + c` are at least 0; None where it has no inside. Of rows that cut nothing no trace is left."""
-    part = whole
+    part, noise = whole, noise_of(whole, a, c)
     while True:
         values = a @ part.vertices.T + c[:, None]
         low, high = values.min(1), values.max(1)
-        near = _NEAR * np.maximum(np.abs(low), np.abs(high))
+        near = np.maximum(_NEAR * np.maximum(np.abs(low), np.abs(high)), noise)
         cutting = np.nonzero(low < -near)[0]
         if not len(cutting):
             return part
         row = cutting[(values[cutting] < -near[cutting, None]).sum(1).argmax()]  # the one that leaves least: the next have less to look at
-        below, above = sides(values[row])
+        below, above = sides(values[row], noise[row])
         if not above.any():
             return None
         part = _part(part, above, ~(below | above), *_crossed(part, values[row], below, above), int(facets[row]))
         still = low <= near  # the others keep clear of all vertices, and cut no part either
-        a, c, facets = a[still], c[still], facets[still]
+        still[row] = False
+        a, c, facets, noise = a[still], c[still], facets[still], noise[still]
 
 
-def sides(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def noise_of(whole: Polytope, a: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """How far roundings can move each of `a z + c` at vertices of the polytope, or of its parts."""
+    return _ROUNDING * (np.abs(a) @ np.abs(whole.vertices).max(0) + np.abs(c))
+
+
+def sides(values: np.ndarray, noise: Any = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Of values `(..., v)` at the vertices, which are below and above 0, by more than a rounding."""
-    near = _NEAR * np.abs(values).max(-1, keepdims=True, initial=0.0)
+    near = np.maximum(_NEAR * np.abs(values).max(-1, keepdims=True, initial=0.0), noise)
     return values < -near, values > near
 
 

@@ -114,6 +114,20 @@ def test_hyperplanes_in_general_position(dim, units):
     assert len(found.codes) == sum(math.comb(units, k) for k in range(dim + 1))
 
 
+@pytest.mark.parametrize("size", [1e-3, 1e-5, 1e-7])
+def test_small_cells_are_large_ones_made_small(size):
+    """Far below the box's size, where values of all rows are near roundings: each facet once, the same facets, the same shape."""
+    rng = np.random.default_rng(0)
+    a, slack, z = rng.standard_normal((40, 6)), rng.uniform(0.1, 1, 40), rng.uniform(-9, 9, 6)
+    last = (np.ones((1, 40)), np.zeros(1))
+    large = eq.partition.build([(a, slack), last], (-10.0, 10.0), np.zeros((1, 6)), cells="data", measures=False)
+    small = eq.partition.build([(a, size * slack - a @ z), last], (-10.0, 10.0), z[None], cells="data", measures=False)
+    assert sorted(small.cells[0].facets) == sorted(large.cells[0].facets)
+    one, other = (np.sort(np.linalg.norm(v, axis=1)) for v in ((small.vertices[0] - z) / size, large.vertices[0]))
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert np.all(a @ small.vertices[0].T + (size * slack - a @ z)[:, None] > -1e-12)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_all_codes_that_have_an_inside(seed):
     """By a linear program for each of the 2^m codes: the largest ball in it."""

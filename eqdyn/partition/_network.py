@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SLOPES = {"relu": (0.0, 1.0), "abs": (-1.0, 1.0)}  # below and above 0
-_ROUNDINGS = 8
+_ROUNDINGS = 16
 KINDS = "'relu', 'abs', 'leaky_relu', ('leaky_relu', slope) or ('max_pool', size)"
 
 

@@ -62,6 +62,7 @@ def clip(whole: Polytope, a: np.ndarray, c: np.ndarray, facets: np.ndarray, floo
             msg = f"layers: got a cell with more than {_MOST:,} vertices; expected fewer facets; write partition.local(...) or one_ring(...)."
             raise ValueError(msg)
         still = low <= near  # the others keep clear of all vertices, and cut no part either
+        still[row] = False
         a, c, facets, floors = a[still], c[still], facets[still], floors[still]
 
 

@@ -285,9 +285,10 @@ BENCHMARKS = {
     "phase_diagram": (["--etas", "3", "--seeds", "2", "--steps", "27"], None),
     "covariant": ([], None),
     "covariant_problems": ([], None),
+    "partition": ([], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
-LIBRARIES = {"common", "curvature"}
+LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows"}
 FAST = {"watching"}
 
 

@@ -287,9 +287,10 @@ BENCHMARKS = {
     "covariant_problems": ([], None),
     "partition_regularise": ([], None),
     "partition_along": (["--etas", "1", "16", "--seeds", "1", "--steps", "40"], None),
+    "partition": ([], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
-LIBRARIES = {"common", "curvature"}
+LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows"}
 FAST = {"watching"}
 
 

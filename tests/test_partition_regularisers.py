@@ -96,7 +96,10 @@ def slowly(name, layers, z, activation):
     return np.var(np.log(np.mean(share / share.sum(1, keepdims=True), axis=0)))
 
 
-@pytest.mark.parametrize("case", NETWORKS)
+FEW = [pytest.param(name, marks=[pytest.mark.slow] if name in ("long rows", "many outputs") else []) for name in NETWORKS]
+
+
+@pytest.mark.parametrize("case", FEW)
 def test_agrees_with_explicit_jacobians(case):
     for seed in (1, 2):
         layers, z, activation = drawn(case, seed)
@@ -110,7 +113,7 @@ def facets_of(layers, z, slopes):
     return seen.moving, seen.distances, _facets.kinks(seen, layers, slopes)
 
 
-@pytest.mark.parametrize("case", NETWORKS)
+@pytest.mark.parametrize("case", FEW)
 def test_distances_and_kinks(case):
     """Of every unit against autodiff; of the nearest one also by going there: up to it no bit changes, and across it the Jacobian jumps by u n^t."""
     layers, z, activation = drawn(case, 3)
@@ -158,7 +161,7 @@ def slope_errors(both, layers, z, activation):
     return errors
 
 
-@pytest.mark.parametrize("case", NETWORKS)
+@pytest.mark.parametrize("case", FEW)
 def test_gradient_by_finite_differences(case):
     layers, z, activation = drawn(case, 4)
     assert max(slope_errors(compiled(activation), layers, z, activation).values()) < 1e-6
@@ -180,7 +183,7 @@ def order_errors(both, layers, z):
     return {name: max(abs(value[name][0] - values[0][name][0]) / values[0][name][0] for value in values) for name in values[0]}
 
 
-@pytest.mark.parametrize("case", ["deep", "long rows"])
+@pytest.mark.parametrize("case", ["deep", pytest.param("long rows", marks=pytest.mark.slow)])
 def test_hidden_units_and_points_have_no_order(case):
     layers, z, activation = drawn(case, 6)
     assert max(order_errors(compiled(activation), layers, z).values()) < 1e-12
@@ -279,7 +282,7 @@ def test_units_that_are_dead_there_twice_or_of_weights_0(dim, dtype):
     np.testing.assert_allclose(d[:, kept][moving_before], before[moving_before], rtol=1e-4 if dtype == np.float32 else 1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("case", ["deep", "long rows"])
+@pytest.mark.parametrize("case", ["deep", pytest.param("long rows", marks=pytest.mark.slow)])
 def test_float32_is_near_float64(case):
     layers, z, activation = drawn(case, 9)
     short = jax.tree.map(lambda leaf: leaf.astype(np.float32), (layers, z))

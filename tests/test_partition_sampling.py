@@ -27,7 +27,7 @@ def test_volumes_of_cells_that_are_listed(dim):
         assert np.all(exact.locate(found.points) == 0)
 
 
-@pytest.mark.parametrize("dim", [7, 12])
+@pytest.mark.parametrize("dim", [7, pytest.param(12, marks=pytest.mark.slow)])
 def test_closed_forms(dim):
     """A cube, and the corner of it that a diagonal cuts off: volume t^d / d!."""
     cube = eq.partition.hit_and_run(orthant(dim), np.full(dim, 0.5))

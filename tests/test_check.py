@@ -254,13 +254,13 @@ def pairs_rule(kernel):
     return eq.rules.from_field(eq.field.pair_kernel(kernel))
 
 
-@pytest.mark.parametrize("x", [jnp.ones((8, 3)), jnp.zeros((8, 3)), jnp.ones((2, 2))], ids=str)
+@pytest.mark.parametrize("x", [jnp.ones((8, 3)), *(pytest.param(x, marks=pytest.mark.slow) for x in (jnp.zeros((8, 3)), jnp.ones((2, 2))))], ids=str)
 def test_all_in_one_place_is_no_failure(x, key):
     assert eq.check(eq.rules.consensus(), x, num_draws=1, key=key).holds
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("softening", [1e-3, 1e-4])
+@pytest.mark.parametrize("softening", [1e-3, pytest.param(1e-4, marks=pytest.mark.slow)])
 def test_a_force_that_is_large_near_is_no_failure(softening, dtype, key):
     rule = pairs_rule(lambda a, b: (a - b) / (jnp.sum((a - b) ** 2) + softening) ** 1.5)
     assert eq.check(rule, start(dtype, n=8), num_draws=16, key=key).holds
@@ -291,7 +291,13 @@ def test_a_velocity_that_depends_on_the_weight(key):
     assert eq.check(rule, x, K=2.0001, num_draws=16, key=key).holds
 
 
-@pytest.mark.parametrize("tx", [optax.adafactor(1.0, min_dim_size_to_factor=2), optax.sm3(1.0), optax.scale_by_amsgrad()])
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.adafactor(1.0, min_dim_size_to_factor=2),
+        *(pytest.param(tx, marks=pytest.mark.slow) for tx in (optax.sm3(1.0), optax.scale_by_amsgrad())),
+    ],
+)
 def test_a_given_state_with_one_entry_a_row_follows_its_rows(tx, key):
     rule, x = eq.rules.from_optax(tx, lambda x: jnp.sum(jnp.cos(x)) + jnp.sum(jnp.mean(x, axis=0) ** 2)), start(jnp.float64, n=8)
     state = rule.init(x)

@@ -8,6 +8,7 @@ from eqdyn.paths._contrast import Contrast, contrast
 from eqdyn.paths._elastic import Elastic
 from eqdyn.paths._minimum import Persistence, ball, merge_tree, planes
 from eqdyn.paths._path import Path, compose, from_run, identity, path
+from eqdyn.paths._predicts import Prediction, predicts
 from eqdyn.paths._reparametrise import reparametrise
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Matching",
     "Path",
     "Persistence",
+    "Prediction",
     "align",
     "area",
     "ball",
@@ -35,6 +37,7 @@ __all__ = [
     "path",
     "permuted",
     "planes",
+    "predicts",
     "reparametrise",
     "sheet",
 ]

@@ -285,6 +285,7 @@ BENCHMARKS = {
     "phase_diagram": (["--etas", "3", "--seeds", "2", "--steps", "27"], None),
     "covariant": ([], None),
     "covariant_problems": ([], None),
+    "paths": (["--repeats", "1"], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}

@@ -489,3 +489,13 @@ def test_bad_input_is_one_clear_error(name):
     call, kind, said = BAD[name]
     with pytest.raises(kind, match=said):
         call()
+
+
+def test_leaves_of_two_dtypes():
+    p = {"w": np.ones((2, 3), np.float32), "b": np.ones(3)}
+    q = {"w": -np.ones((2, 3), np.float32), "b": np.ones(3)}
+
+    def value(p):
+        return well(p["w"].astype(jnp.float64)) + jnp.sum(p["b"])
+
+    assert math.isclose(barrier(value, p, q), 6.0, rel_tol=1e-6)

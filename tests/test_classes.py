@@ -87,6 +87,8 @@ def test_gaps_and_words():
     assert said.endswith("not connected within the searched family at level 1")
     assert "not connected" not in found.summary(6.0)
     assert "homotop" not in said
+    many = classes(matrix(0, 30))
+    assert f"{many.levels[0]:.4g} to {many.levels[-1]:.4g}" in many.summary()
 
 
 def test_rounding_between_the_halves_is_taken_and_more_is_not():

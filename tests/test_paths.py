@@ -173,7 +173,10 @@ def moved(group, tree, seed):
     return group.permute(tree, np.random.default_rng(seed).permutation(group.size))
 
 
-@pytest.mark.parametrize("name", ["MLP of 2 hidden layers, biases", "convolution with pooling", "gated MLP", "transformer with heads", "LSTM"])
+SLOW = pytest.param("transformer with heads", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("name", ["MLP of 2 hidden layers, biases", "convolution with pooling", "gated MLP", SLOW, "LSTM"])
 def test_permuted_models_are_put_back(name):
     """Every kind of group: parts of an axis, heads, weights between the units. The permutation is recovered, and outputs stay."""
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
@@ -263,3 +266,18 @@ def test_bad_input_is_one_clear_error(name):
     call, kind, said = BAD[name]
     with pytest.raises(kind, match=said):
         call()
+
+
+def test_float64_is_kept_whatever_x64_says():
+    """Moving numbers about on the host is no computation in float64; a loss is."""
+    with jax.enable_x64(False):
+        run = eq.paths.path(np.random.default_rng(0).standard_normal((4, 5, 3)))
+        group = eq.groups.from_axes({"": np.zeros((5, 3))}, {"": 0})._replace(leaves=(eq.groups.Leaf("", 0, (5, 3)),))
+        other = eq.paths.permuted(run, group, [1, 0, 2, 4, 3])
+        aligned, _ = eq.paths.align(run, other, group)
+        same_bits(aligned, run)
+        assert eq.paths.align(run.end, other.end, None).params.dtype == np.float64
+        assert eq.paths.sheet(run, other).dtype == np.float64
+        assert eq.paths.area(eq.paths.sheet(run, aligned)) == 0.0
+        with pytest.raises(TypeError, match="jax_enable_x64 is off"):
+            eq.paths.barrier(lambda x: jnp.sum(x), run, other)

@@ -287,6 +287,7 @@ BENCHMARKS = {
     "covariant_problems": ([], None),
     "partition_regularise": ([], None),
     "partition_along": (["--etas", "1", "16", "--seeds", "1", "--steps", "40"], None),
+    "paths": (["--repeats", "1"], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature"}

@@ -49,7 +49,7 @@ def align(reference: Any, params: Any, groups: Any, *, activations: Any = None, 
 
     Args:
         reference: a parameter tree, or a `Path`.
-        params: what is permuted; of the same architecture.
+        params: what is permuted; of the same architecture. NumPy arrays come back as such.
         groups: a `Group`, a list of them as `eq.networks.find_groups` returns, or a dict; None for the rows of an array.
         activations: `(of the reference, of params)` for activation matching: each `(n, N)`, neurons last, on the same n examples; with several groups
             a list or dict of these. None matches weights.
@@ -104,9 +104,13 @@ def matching(reference: Any, params: Any, groups: Any, *, activations: Any = Non
     References:
         Ainsworth, Hayase, Srinivasa, arXiv:2209.04836, sections 3.1 and 3.2; Tatro et al., arXiv:2009.02439.
     """
-    one, other = _ends(reference, params)
-    named = _named(groups, other)
     restarts = _checks.count(restarts, "restarts")
+    with jax.enable_x64():
+        return _matching(*_ends(reference, params), groups, activations, restarts, seed)
+
+
+def _matching(one: Tree, other: Tree, groups: Any, activations: Any, restarts: int, seed: int) -> Matching:
+    named = _named(groups, other)
     if activations is not None:
         return _of_activations(groups, named, activations)
     of_both = [name for name, group in named.items() if getattr(group, "between", ())]
@@ -126,15 +130,17 @@ def matching(reference: Any, params: Any, groups: Any, *, activations: Any = Non
 def permuted(params: Any, groups: Any, perms: Any) -> Any:
     """A tree or a whole `Path` with its neurons in the order of `perms`."""
     whole = isinstance(params, Path)
-    named = _named(groups, params.end if whole else params)
-    order = list(zip(named.values(), _each(groups, perms), strict=True))
 
     def one(tree: Tree) -> Tree:
         for group, perm in order:
             tree = group.permute(tree, perm)
         return tree
 
-    return params._replace(params=jax.tree.map(np.asarray, jax.vmap(one)(params.params))) if whole else one(params)
+    with jax.enable_x64():  # to move float64 about is no computation
+        order = list(zip(_named(groups, params.end if whole else params).values(), _each(groups, perms), strict=True))
+        if whole:
+            return params._replace(params=jax.tree.map(np.asarray, jax.vmap(one)(params.params)))
+        return jax.tree.map(lambda old, new: np.asarray(new) if isinstance(old, np.ndarray) else new, params, one(params))
 
 
 def _ends(reference: Any, params: Any) -> tuple[Tree, Tree]:

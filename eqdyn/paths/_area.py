@@ -58,8 +58,9 @@ def sheet(a: Path, b: Path, num: int = 11) -> Tree:
     one_architecture(a.params, b.params, ("a", "b"), stacked=True)
     size = num * sum(leaf.nbytes for leaf in jax.tree.leaves(a.params))
     _checks.fits_budget(size, MEMORY, "sheet", "take fewer checkpoints or a smaller num")
-    rows = [between(a.params, b.params, t) for t in np.linspace(0.0, 1.0, num)]
-    return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves], axis=1), *rows)
+    with jax.enable_x64():
+        rows = [between(a.params, b.params, t) for t in np.linspace(0.0, 1.0, num)]
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves], axis=1), *rows)
 
 
 def area(points: Tree, apply: Callable | None = None, data: Tree = None) -> Area:
@@ -92,7 +93,7 @@ def area(points: Tree, apply: Callable | None = None, data: Tree = None) -> Area
     References:
         Categorical Invariants of Learning Dynamics, arXiv:2510.04376 (the volume of a homotopy; its norm is not stated there).
     """
-    points = params_of(points, "points")
+    points = params_of(points, "points", on_device=apply is not None)
     grids = {np.shape(leaf)[:2] for leaf in jax.tree.leaves(points)}
     if len(grids) != 1 or len(grid := grids.pop()) < 2 or min(grid) < 2:
         got = [np.shape(leaf) for leaf in jax.tree.leaves(points)][:4]

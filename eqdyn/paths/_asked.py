@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from eqdyn import _checks
 from eqdyn._types import Tree
 
 
-def params_of(tree: Any, name: str) -> Tree:
-    """A tree of finite floating arrays of any shapes, on the host."""
+def params_of(tree: Any, name: str, *, on_device: bool = False) -> Tree:
+    """A tree of finite floating arrays of any shapes, on the host. Float64 needs x64 only where a loss is to be computed, on the device."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
         msg = f"{name}: got {type(tree).__name__} without arrays; expected a tree of parameters, or an array."
@@ -21,7 +22,8 @@ def params_of(tree: Any, name: str) -> Tree:
 
     def leaf(path: Any, value: Any) -> np.ndarray:
         where = f"{name}[{_checks.path_name(path)}]" if path else name
-        return np.asarray(_checks.floating(value, where))
+        with contextlib.nullcontext() if on_device else jax.enable_x64():
+            return np.asarray(_checks.floating(value, where))
 
     tree = jax.tree_util.tree_map_with_path(leaf, tree)
     _checks.finite(tree, name)

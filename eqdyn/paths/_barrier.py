@@ -12,7 +12,7 @@ from eqdyn import _checks
 from eqdyn._types import Kind, Tree
 from eqdyn.field import with_data
 from eqdyn.paths._align import align
-from eqdyn.paths._asked import loss_like, one_architecture, params_of
+from eqdyn.paths._asked import loss_like, one_architecture, params_of, row
 from eqdyn.paths._elastic import Elastic, asked, relaxed
 from eqdyn.paths._grid import MEMORY, along, on_sheets
 from eqdyn.paths._path import Path, all_paths, both_paths
@@ -62,7 +62,8 @@ def barrier(
         num: points along t, and for paths along s.
         data: handed to the loss.
         by: which moments of two runs are compared: those of equal "loss", "length" of way or "time" (`reparametrise`); None for checkpoint against
-            checkpoint. With "loss", from the higher of the two starts to the lower of the two least; losses that are not told are computed.
+            checkpoint. With "loss", from the higher of the two starts to the lower of the two least losses; these are the told ones where
+            both runs have them all, else both are computed.
         activations, restarts: of `align`.
         elastic: how to bend a sheet that is not flat (`Elastic`); None leaves it straight.
 
@@ -87,10 +88,7 @@ def barrier(
     asked(elastic, num)
     data = _checks.batch(data) if data is not None else None
     paths = both_paths(a, b, ("a", "b"))
-    if not paths:
-        a, b = params_of(a, "a"), params_of(b, "b")
-    one_architecture(*((a.params, b.params) if paths else (a, b)), ("a", "b"), stacked=paths)
-    loss_like(loss, a.end if paths else a, data)
+    a, b = _runs([a, b], ("a", "b"), paths, loss, data)
     perms = None
     if groups is not None:
         b, perms = align(a, b, groups, activations=activations, restarts=restarts)
@@ -142,10 +140,7 @@ def barriers(
         raise ValueError(msg)
     names = [f"runs[{k}]" for k in range(len(runs))]
     paths = all_paths(runs, "runs")
-    held = list(runs) if paths else [params_of(run, name) for run, name in zip(runs, names, strict=True)]
-    for run, name in zip(held[1:], names[1:], strict=True):
-        one_architecture(*((held[0].params, run.params) if paths else (held[0], run)), ("runs[0]", name), stacked=paths)
-    loss_like(loss, held[0].end if paths else held[0], data)
+    held = _runs(runs, names, paths, loss, data)
     rows = _rows(loss, held, names, by, num, data)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(rows[0]))
     room = max(1, min(len(rows) - 1, int(memory // size)))
@@ -169,6 +164,16 @@ def barriers(
     return found
 
 
+def _runs(runs: Sequence[Any], names: Sequence[str], paths: bool, loss: Callable, data: Tree) -> list[Any]:
+    """The runs, of one architecture, which the loss takes."""
+    trees = [params_of(run.params if paths else run, name, on_device=True) for run, name in zip(runs, names, strict=True)]
+    for tree, name in zip(trees[1:], names[1:], strict=True):
+        one_architecture(trees[0], tree, (names[0], name), stacked=paths)
+    _checks.hashable(loss, "loss")
+    loss_like(loss, row(trees[0], -1) if paths else trees[0], data)
+    return [run._replace(params=tree) for run, tree in zip(runs, trees, strict=True)] if paths else trees
+
+
 def _rows(loss: Callable, runs: Sequence[Any], names: Sequence[str], by: str | None, num: int, data: Tree) -> list[Tree]:
     """Each run as a tree with leaves `(S, ...)`, at the moments that are compared; S is 1 for single networks."""
     if not isinstance(runs[0], Path):
@@ -182,14 +187,12 @@ def _rows(loss: Callable, runs: Sequence[Any], names: Sequence[str], by: str | N
         msg = f"by: got None with paths of {[run.num for run in runs][:8]} checkpoints; expected one number, or by='loss', 'length' or 'time'."
         raise ValueError(msg)
     if by == "loss":
-        told = []
+        if any(np.isnan(run.losses).any() for run in runs):  # one loss for all
+            runs = [run._replace(losses=along(loss, run.params, data)) for run in runs]
         for run, name in zip(runs, names, strict=True):
-            losses = along(loss, run.params, data) if np.isnan(run.losses).any() else run.losses
-            if not np.isfinite(losses).all():
-                msg = f"{name}: got a loss that is not finite at checkpoint {int(np.argmin(np.isfinite(losses)))}; expected finite ones."
+            if not np.isfinite(run.losses).all():
+                msg = f"{name}: got a loss that is not finite at checkpoint {int(np.argmin(np.isfinite(run.losses)))}; expected finite ones."
                 raise ValueError(msg)
-            told.append(run._replace(losses=losses))
-        runs = told
     return [run.params for run in common(runs, by, num)]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from eqdyn import _checks
 from eqdyn.topology import Diagram
 
+_SHOWN = 12  # runs of which all levels are told in text
 _UNEVEN = 1e-6  # of the largest barrier: what the two halves of a symmetric matrix may differ by
 
 
@@ -57,7 +58,10 @@ class Dendrogram(NamedTuple):
 
     def summary(self, delta: float | None = None) -> str:
         """The dendrogram in text: merges level by level, and the ranges of delta that last; with delta, the classes there."""
-        lines = [f"{self.num} runs, joined at levels {', '.join(f'{level:.4g}' for level in self.levels)}"]
+        shown = ", ".join(f"{level:.4g}" for level in self.levels)
+        if self.num > _SHOWN:
+            shown = f"{self.levels[0]:.4g} to {self.levels[-1]:.4g}, half of them up to {self.levels[(self.num - 2) // 2]:.4g}"
+        lines = [f"{self.num} runs, joined at levels {shown}"]
         lasting = [gap for gap in self.gaps if gap[2] > 1][:3]
         lines += [f"{int(count)} classes for delta from {low:.4g} to {high:.4g}" for low, high, count in lasting]
         if delta is not None:

@@ -44,7 +44,7 @@ def on_sheets(loss: Callable, a: Tree, others: list[Tree], num: int, data: Tree,
     """
     held = [*others, *[others[0]] * (room - len(others))]
     bs = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *held)
-    ts = jnp.linspace(0.0, 1.0, num, dtype=jnp.result_type(*jax.tree.leaves(a)))
+    ts = jnp.linspace(0.0, 1.0, num, dtype=max((leaf.dtype for leaf in jax.tree.leaves(a)), key=lambda dtype: dtype.itemsize))
     # on a CPU one at a time keeps what is made in the cache; elsewhere the device is to be filled
     at_once = None if jax.default_backend() == "cpu" else num
     found = _over(loss, a, bs, len(others), ts, data, at_once)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         observer,
         parallel,
         partition,
+        paths,
         rules,
         shapes,
         store,
@@ -96,6 +97,7 @@ __all__ = [
     "observer",
     "parallel",
     "partition",
+    "paths",
     "rules",
     "shapes",
     "simulate",
@@ -109,7 +111,7 @@ __all__ = [
 
 _ROOMS = {
     "covariant", "data", "field", "geometry", "groups", "laws", "linalg", "measure", "networks", "observe", "observer", "parallel", "partition",
-    "rules", "shapes", "store", "topology", "transverse",
+    "paths", "rules", "shapes", "store", "topology", "transverse",
 }  # fmt: skip
 _HOMES = {
     "_certify": ("Certificate", "certify"),

@@ -56,7 +56,7 @@ def test_examples_in_the_readme():
 
 def test_every_public_function_stands_in_the_readme():
     text = (ROOT / "README.md").read_text()
-    for room in ("rules", "measure", "observe", "shapes", "topology", "networks", "store", "parallel", "covariant", "partition"):
+    for room in ("rules", "measure", "observe", "shapes", "topology", "networks", "store", "parallel", "covariant", "partition", "paths"):
         for name in getattr(eq, room).__all__:
             if name[0].islower():
                 assert f"{room}.{name}" in text, f"{room}.{name}"
@@ -298,6 +298,7 @@ BENCHMARKS = {
     "partition_regularise": ([], None),
     "partition_along": (["--etas", "1", "16", "--seeds", "1", "--steps", "40"], None),
     "partition": ([], None),
+    "paths": (["--repeats", "1"], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows"}

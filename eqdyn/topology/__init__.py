@@ -13,6 +13,7 @@ from eqdyn.topology._mesh import MeshBetti, mesh_betti
 from eqdyn.topology._paper import paper_recipe
 from eqdyn.topology._persistence import forecast, persistence, persistence_of_distances
 from eqdyn.topology._scales import LocalScale, NeighbourScale
+from eqdyn.topology._sublevel import Sublevels, sublevel_graph, sublevel_grid
 
 __all__ = [
     "CertifiedBars",
@@ -22,6 +23,7 @@ __all__ = [
     "LocalScale",
     "MeshBetti",
     "NeighbourScale",
+    "Sublevels",
     "betti",
     "betti_along",
     "betti_bound",
@@ -36,4 +38,6 @@ __all__ = [
     "persistence",
     "persistence_of_distances",
     "persistent_betti",
+    "sublevel_graph",
+    "sublevel_grid",
 ]

@@ -179,17 +179,18 @@ MINIMA = np.array([[-0.558224, 1.441726], [-0.050011, 0.466694], [0.623499, 0.02
 SADDLES = {(0, 1): [-0.822002, 0.624313], (0, 2): [-0.822002, 0.624313], (1, 2): [0.212487, 0.292988]}
 
 
+@pytest.mark.parametrize("num", [9, 15])
 @pytest.mark.parametrize("pair", SADDLES)
-def test_mueller_brown(pair):
+def test_mueller_brown(pair, num):
     """Relaxed, the barrier is that of the lowest pass, whose places are known."""
     a, b = (MINIMA[k] for k in pair)
     saddle = np.array(SADDLES[pair])
     for place in (a, b, saddle):
         assert np.abs(jax.grad(mueller_brown)(place)).max() < 0.01
     exact = float(mueller_brown(saddle) - max(mueller_brown(a), mueller_brown(b)))
-    straight, bent = (barrier(mueller_brown, a, b, num=15, elastic=how) for how in (None, Elastic(steps=300)))
+    straight, bent = (barrier(mueller_brown, a, b, num=num, elastic=how) for how in (None, Elastic(steps=300)))
     assert abs(bent / exact - 1) < 0.01
-    assert float(straight) > 0.95 * exact  # to the resolution of 15 points
+    assert float(straight) > 0.95 * exact  # to the resolution of the points
     piece, part = divmod(bent.where[0] / 8, 1)
     top = (1 - part) * bent.curves[int(piece)] + part * bent.curves[int(piece) + 1]
     assert np.linalg.norm(top - saddle) < 0.05

@@ -1,4 +1,4 @@
-"""Runs as paths: aligned up to permutations of the neurons, joined by sheets, told apart by the barriers between them."""
+"""Runs as paths: aligned up to permutations of the neurons, joined by sheets, told apart by barriers, compared by what they compute."""
 
 from eqdyn.paths._align import Aligned, Matching, align, matching, permuted
 from eqdyn.paths._area import Area, area, sheet
@@ -9,6 +9,7 @@ from eqdyn.paths._elastic import Elastic
 from eqdyn.paths._minimum import Persistence, ball, merge_tree, planes
 from eqdyn.paths._path import Path, compose, from_run, identity, path
 from eqdyn.paths._reparametrise import reparametrise
+from eqdyn.paths._represent import Violations, representations, violation_rate
 
 __all__ = [
     "Aligned",
@@ -20,6 +21,7 @@ __all__ = [
     "Matching",
     "Path",
     "Persistence",
+    "Violations",
     "align",
     "area",
     "ball",
@@ -36,5 +38,7 @@ __all__ = [
     "permuted",
     "planes",
     "reparametrise",
+    "representations",
     "sheet",
+    "violation_rate",
 ]

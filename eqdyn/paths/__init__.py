@@ -8,10 +8,13 @@ from eqdyn.paths._contrast import Contrast, contrast
 from eqdyn.paths._elastic import Elastic
 from eqdyn.paths._minimum import Persistence, ball, merge_tree, planes
 from eqdyn.paths._path import Path, compose, from_run, identity, path
+from eqdyn.paths._relate import Affine, affine
 from eqdyn.paths._reparametrise import reparametrise
 from eqdyn.paths._represent import Violations, representations, violation_rate
+from eqdyn.paths._similar import cka, procrustes
 
 __all__ = [
+    "Affine",
     "Aligned",
     "Area",
     "Barrier",
@@ -22,11 +25,13 @@ __all__ = [
     "Path",
     "Persistence",
     "Violations",
+    "affine",
     "align",
     "area",
     "ball",
     "barrier",
     "barriers",
+    "cka",
     "classes",
     "compose",
     "contrast",
@@ -37,6 +42,7 @@ __all__ = [
     "path",
     "permuted",
     "planes",
+    "procrustes",
     "reparametrise",
     "representations",
     "sheet",

@@ -12,6 +12,7 @@ from eqdyn.paths._relate import Affine, affine
 from eqdyn.paths._reparametrise import reparametrise
 from eqdyn.paths._represent import Violations, representations, violation_rate
 from eqdyn.paths._similar import cka, procrustes
+from eqdyn.paths._two_cell import Thresholds, TwoCell, two_cell
 
 __all__ = [
     "Affine",
@@ -24,6 +25,8 @@ __all__ = [
     "Matching",
     "Path",
     "Persistence",
+    "Thresholds",
+    "TwoCell",
     "Violations",
     "affine",
     "align",
@@ -46,5 +49,6 @@ __all__ = [
     "reparametrise",
     "representations",
     "sheet",
+    "two_cell",
     "violation_rate",
 ]

@@ -2,6 +2,7 @@
 
 from eqdyn.paths._align import Aligned, Matching, align, matching, permuted
 from eqdyn.paths._area import Area, area, sheet
+from eqdyn.paths._average import Average, average
 from eqdyn.paths._barrier import Barrier, barrier, barriers
 from eqdyn.paths._classes import Dendrogram, classes
 from eqdyn.paths._contrast import Contrast, contrast
@@ -11,6 +12,7 @@ from eqdyn.paths._path import Path, compose, from_run, identity, path
 from eqdyn.paths._relate import Affine, affine
 from eqdyn.paths._reparametrise import reparametrise
 from eqdyn.paths._represent import Violations, representations, violation_rate
+from eqdyn.paths._shared import Shared, shared_representation
 from eqdyn.paths._similar import cka, procrustes
 from eqdyn.paths._two_cell import Thresholds, TwoCell, two_cell
 
@@ -18,6 +20,7 @@ __all__ = [
     "Affine",
     "Aligned",
     "Area",
+    "Average",
     "Barrier",
     "Contrast",
     "Dendrogram",
@@ -25,12 +28,14 @@ __all__ = [
     "Matching",
     "Path",
     "Persistence",
+    "Shared",
     "Thresholds",
     "TwoCell",
     "Violations",
     "affine",
     "align",
     "area",
+    "average",
     "ball",
     "barrier",
     "barriers",
@@ -48,6 +53,7 @@ __all__ = [
     "procrustes",
     "reparametrise",
     "representations",
+    "shared_representation",
     "sheet",
     "two_cell",
     "violation_rate",

@@ -1,4 +1,4 @@
-"""Runs as paths: aligned up to permutations of the neurons, joined by sheets, told apart by the barriers between them."""
+"""Runs as paths: aligned up to permutations of the neurons, joined by sheets, told apart by the barriers between them; transfer."""
 
 from eqdyn.paths._align import Aligned, Matching, align, matching, permuted
 from eqdyn.paths._area import Area, area, sheet
@@ -9,17 +9,22 @@ from eqdyn.paths._elastic import Elastic
 from eqdyn.paths._minimum import Persistence, ball, merge_tree, planes
 from eqdyn.paths._path import Path, compose, from_run, identity, path
 from eqdyn.paths._reparametrise import reparametrise
+from eqdyn.paths._transfer import Budget, Transfer, transfer
+from eqdyn.paths._transport import Transport, transport
 
 __all__ = [
     "Aligned",
     "Area",
     "Barrier",
+    "Budget",
     "Contrast",
     "Dendrogram",
     "Elastic",
     "Matching",
     "Path",
     "Persistence",
+    "Transfer",
+    "Transport",
     "align",
     "area",
     "ball",
@@ -37,4 +42,6 @@ __all__ = [
     "planes",
     "reparametrise",
     "sheet",
+    "transfer",
+    "transport",
 ]

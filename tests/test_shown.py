@@ -299,6 +299,7 @@ BENCHMARKS = {
     "partition_along": (["--etas", "1", "16", "--seeds", "1", "--steps", "40"], None),
     "partition": ([], None),
     "paths": (["--repeats", "1"], None),
+    "paths_transfer": (["--quick"], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows"}
@@ -311,7 +312,7 @@ def test_every_benchmark_is_run():
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in BENCHMARKS])
 def test_benchmarks_run_and_write_what_they_measured(name, tmp_path):
-    needs = "mnist" in name or name == "pipeline"
+    needs = "mnist" in name or name in ("pipeline", "paths_transfer")
     if needs and not os.environ.get("EQDYN_DATA"):
         pytest.skip("EQDYN_DATA is not set")
     options, column = BENCHMARKS[name]

@@ -16,6 +16,8 @@ from eqdyn.paths._represent import Violations, representations, violation_rate
 from eqdyn.paths._shared import Shared, shared_representation
 from eqdyn.paths._similar import cka, procrustes
 from eqdyn.paths._two_cell import Thresholds, TwoCell, two_cell
+from eqdyn.paths._transfer import Budget, Transfer, transfer
+from eqdyn.paths._transport import Transport, transport
 
 __all__ = [
     "Affine",
@@ -23,6 +25,7 @@ __all__ = [
     "Area",
     "Average",
     "Barrier",
+    "Budget",
     "Contrast",
     "Dendrogram",
     "Elastic",
@@ -35,6 +38,8 @@ __all__ = [
     "TwoCell",
     "Violations",
     "affine",
+    "Transfer",
+    "Transport",
     "align",
     "area",
     "average",
@@ -60,4 +65,6 @@ __all__ = [
     "sheet",
     "two_cell",
     "violation_rate",
+    "transfer",
+    "transport",
 ]

@@ -1,18 +1,29 @@
-"""Do classes of runs, or the persistence of a minimum, tell how well a network generalises?
+"""Do classes of runs, areas between them, affine relations or the persistence of a minimum tell how well a network generalises?
 
     EQDYN_DATA=folder python3 benchmarks/paths_claims.py
 
-48 networks 784-h-10 on 3,000 MNIST images: h = 64 or 128; SGD, momentum or Adam; a smaller and a larger step size; labels right, or a fifth of them
-drawn anew; two seeds; 20 epochs in batches of 100. Claims of "Categorical Invariants of Learning Dynamics" (arXiv:2510.04376), as they can be tested:
+72 networks 784-h-10 on 3,000 MNIST images: h = 32, 64 or 128; SGD, momentum or Adam; a smaller and a larger step size; labels right, or a fifth of
+them drawn anew; two seeds; 20 epochs in batches of 100. Claims of "Categorical Invariants of Learning Dynamics" (arXiv:2510.04376), as they can be
+tested. What follows was written before the first run in full.
 
 1. Runs of one class generalise alike. Classes: whole runs, aligned, sheets of 11 x 11 at moments of equal loss, single linkage of barriers, at the
-   level in the middle of the longest range over which their number lasts (more than one class, at most half as many as runs). Primary: the permutation
-   test of test accuracy within strata of label noise, width by width (between networks of two widths there is no path).
-2. The persistence of a minimum predicts the generalisation gap (training accuracy on its own labels less test accuracy). Primary: normalised total
-   persistence on random planes, beyond width, norm and training loss.
-3. Link to the core: runs from one start below and above the critical step size, two moons: are they connected to the run of a small step?
+   level in the middle of the longest range over which their number lasts (more than one class, at most half as many as runs). Primary: the
+   permutation test of test accuracy within strata of label noise, width by width (between networks of two widths there is no path), each at
+   0.05 / 3. Reproduced if two widths or more reject, not reproduced if none does though classes could be formed, else not decidable.
+2. What is far apart generalises differently: the area that the linear sheet between two aligned runs sweeps in the space of outputs (probabilities,
+   256 images) against the absolute difference of test accuracies. Primary: rank correlation over pairs of one width, the mean of the three;
+   permutation test that deals accuracies within width and label noise. Reproduced if it is above 0 at 0.05.
+3. The persistence of a minimum predicts the generalisation gap (training accuracy on its own labels less test accuracy): the more, the smaller.
+   Primary: normalised total persistence on random planes, partial correlation after width, norm and training loss. Reproduced if it is below 0 at
+   0.05, contradicted if above 0 at 0.05, not reproduced if its interval leaves out -0.5 and +0.5, else not decidable.
+4. Runs of two optimizers that are affinely related (a 2-cell) generalise alike. Pairs of runs from one start; primary: rank correlation of the
+   held-out R^2 at the end with the absolute difference of test accuracies, permutation test that deals accuracies among the runs of one start.
+   Reproduced if it is below 0 at 0.05.
+5. Link to the core, without a claim: runs from one start below and above the critical step size, two moons: are they connected to the run of a small
+   step?
 
-The loss of sheets and planes is cross-entropy on 1,024 (512) training images with their true labels, the same for all runs.
+Tests 2 and 4 that are not reproduced are "not reproduced" at 0.05, no more. The loss of sheets and planes is cross-entropy on 1,024 (512) training
+images with their true labels, the same for all runs.
 """
 
 from __future__ import annotations
@@ -20,104 +31,22 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import common
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import partition_along as moons
+from paths_runs import WIDTHS, hidden, logits, loss, networks, probabilities
+from paths_verdicts import LEVEL, dealt, drawn, verdicts
 
 import eqdyn as eq
-from eqdyn import plot
-
-OPTIMIZERS = {
-    "SGD": (lambda eta: optax.sgd(eta), (0.05, 0.3)),
-    "momentum": (lambda eta: optax.sgd(eta, momentum=0.9), (0.005, 0.05)),
-    "Adam": (lambda eta: optax.adam(eta), (3e-4, 3e-3)),
-}
-WIDTHS, NOISES, BATCH = (64, 128), (0.0, 0.2), 100
-
-
-def logits(params: Any, z: jax.Array) -> jax.Array:
-    return jax.nn.relu(z @ params["w"] + params["b"]) @ params["out"] + params["c"]
-
-
-def loss(params: Any, data: Any) -> jax.Array:
-    return optax.softmax_cross_entropy_with_integer_labels(logits(params, data[0]), data[1]).mean()
-
-
-@jax.jit
-def accuracy(params: Any, data: Any) -> jax.Array:
-    return jnp.mean(logits(params, data[0]).argmax(1) == data[1])
-
-
-def start(key: Any, width: int) -> Any:
-    one, other = jax.random.split(key)
-    return {
-        "w": jax.random.normal(one, (784, width)) * (2 / 784) ** 0.5, "b": jnp.zeros(width),
-        "out": jax.random.normal(other, (width, 10)) * (1 / width) ** 0.5, "c": jnp.zeros(10),
-    }  # fmt: skip
-
-
-def trained(width: int, optimizer: str, eta: float, z: jax.Array, labels: jax.Array, seeds: list[int], steps: int, every: int) -> Any:
-    """Checkpoints `(lanes, T, ...)`; a lane has its own labels `(lanes, n)` and seed."""
-    tx = OPTIMIZERS[optimizer][0](eta)
-
-    @jax.jit
-    @jax.vmap
-    def run(params: Any, own: jax.Array, key: Any) -> Any:
-        def step(carry: Any, k: jax.Array) -> tuple[Any, None]:
-            params, state = carry
-            rows = jax.random.randint(jax.random.fold_in(key, k), (BATCH,), 0, len(z))
-            updates, state = tx.update(jax.grad(loss)(params, (z[rows], own[rows])), state)
-            return (optax.apply_updates(params, updates), state), None
-
-        def piece(carry: Any, k: jax.Array) -> tuple[Any, Any]:
-            carry, _ = jax.lax.scan(step, carry, k * every + jnp.arange(every))
-            return carry, carry[0]
-
-        _, kept = jax.lax.scan(piece, (params, tx.init(params)), jnp.arange(steps // every))
-        return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), params, kept)
-
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    return run(jax.vmap(lambda key: start(key, width))(keys), labels, keys)
-
-
-def networks(options: Any, split: Any) -> list[dict[str, Any]]:
-    """All runs, with what is told of each."""
-    z, y = split.train[0][: options.images], split.train[1][: options.images]
-    test, found = split.test, []
-    steps = options.epochs * options.images // BATCH
-    every = max(1, steps // 10)
-    for width, optimizer in itertools.product(WIDTHS, OPTIMIZERS):
-        for eta in OPTIMIZERS[optimizer][1]:
-            lanes = list(itertools.product(NOISES, range(options.seeds)))
-            own = jnp.stack([mislabelled(y, noise, seed) for noise, seed in lanes])
-            kept = jax.device_get(trained(width, optimizer, eta, z, own, [seed for _, seed in lanes], every * 10, every))
-            for k, (noise, seed) in enumerate(lanes):
-                path = eq.paths.path(jax.tree.map(lambda leaf, k=k: leaf[k], kept), times=np.arange(11) * every)
-                found.append(told(path, (z, own[k]), test) | {"width": width, "optimizer": optimizer, "eta": eta, "noise": noise, "seed": seed})
-        print(f"{len(found)} runs trained", flush=True)
-    return found
-
-
-def mislabelled(y: jax.Array, noise: float, seed: int) -> jax.Array:
-    one, other = jax.random.split(jax.random.key(1000 + seed))
-    return jnp.where(jax.random.uniform(one, y.shape) < noise, jax.random.randint(other, y.shape, 0, 10), y)
-
-
-def told(path: Any, train: Any, test: Any) -> dict[str, Any]:
-    end = path.end
-    seen, unseen = float(accuracy(end, train)), float(accuracy(end, test))
-    sizes = {"train loss": float(loss(end, train)), "norm": float(optax.global_norm(end))}
-    return {"path": path, "train accuracy": seen, "test accuracy": unseen, "gap": seen - unseen} | sizes
 
 
 def level(tree: Any) -> float:
-    """In the middle of the longest range over which more than one class, and fewer than half as many as runs, last."""
+    """In the middle of the longest range over which more than one class, and at most half as many as runs, last."""
     gaps = [gap for gap in tree.gaps if 1 < gap[2] <= tree.num / 2 and np.isfinite(gap[1])]
     return float(gaps[0][:2].mean()) if gaps else float(np.median(tree.levels))
 
@@ -125,21 +54,61 @@ def level(tree: Any) -> float:
 def classes(runs: list[dict[str, Any]], data: Any, num: int) -> dict[str, Any]:
     """Classes of whole runs of one width, and what they say of test accuracy."""
     groups = eq.networks.find_groups(logits, runs[0]["path"].end, data[0][:4])
-    height = eq.paths.barriers(loss, [run["path"] for run in runs], groups, num, data=data, progress=True)
-    plain = eq.paths.barriers(loss, [run["path"].end for run in runs], None, num, data=data)
-    ends = eq.paths.barriers(loss, [run["path"].end for run in runs], groups, num, data=data)
+    paths = [run["path"] for run in runs]
+    height = eq.paths.barriers(loss, paths, groups, num, data=data, progress=True)
+    plain = eq.paths.barriers(loss, [path.end for path in paths], None, num, data=data)
+    ends = eq.paths.barriers(loss, [path.end for path in paths], groups, num, data=data)
     tree = eq.paths.classes(height)
     delta = level(tree)
     right = [run["test accuracy"] for run in runs]
-    strata = [int(10 * run["noise"]) for run in runs]
-    free, held = eq.paths.contrast(tree, right, delta), eq.paths.contrast(tree, right, delta, strata=strata)
+    free = eq.paths.contrast(tree, right, delta)
+    held, finer = (
+        eq.paths.contrast(tree, right, delta, strata=strata)
+        for strata in ([run["noise"] for run in runs], [f"{run['noise']} {run['optimizer']} {run['eta']}" for run in runs])
+    )
     upper = np.triu_indices(len(runs), 1)
     return {
         "width": runs[0]["width"], "tree": tree, "delta": delta, "classes": len(free.sizes), "sizes": sorted(free.sizes, reverse=True),
         "within": 100 * free.within, "between": 100 * free.between, "range within": 100 * free.range_within, "eta2": free.eta2, "p": free.p_value,
-        "p within noise strata": held.p_value, "verdict": held.verdict, "barrier of runs": float(np.median(height[upper])),
+        "p within noise": held.p_value, "p within optimizer too": finer.p_value, "barrier of runs": float(np.median(height[upper])),
         "of ends": float(np.median(ends[upper])), "of ends, not aligned": float(np.median(plain[upper])),
     }  # fmt: skip
+
+
+def areas(runs: list[dict[str, Any]], data: Any, num: int) -> np.ndarray:
+    """Swept in the space of outputs between aligned runs of one width, `(R, R)`."""
+    groups = eq.networks.find_groups(logits, runs[0]["path"].end, data[0][:4])
+    paths = [eq.paths.reparametrise(run["path"], "loss", num) for run in runs]
+    found = np.full((len(runs), len(runs)), np.nan)
+    for i, j in itertools.combinations(range(len(runs)), 2):
+        other = eq.paths.align(paths[i], paths[j], groups).params
+        found[i, j] = eq.paths.area(eq.paths.sheet(paths[i], other, num), probabilities, data[0][:256])
+    return found
+
+
+def two_cells(runs: list[dict[str, Any]], probe: Any) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Held-out R^2 at the ends `(R, R)`, of runs from one start; and the verdicts by pair of optimizers."""
+    found, kept = np.full((len(runs), len(runs)), np.nan), []
+    for i, j in itertools.combinations(range(len(runs)), 2):
+        a, b = runs[i], runs[j]
+        if (a["width"], a["noise"], a["seed"]) != (b["width"], b["noise"], b["seed"]):
+            continue
+        ways = [eq.paths.reparametrise(run["path"], "time", 3) for run in (a, b)]
+        cell = eq.paths.two_cell(hidden, *ways, probe, num_controls=3)
+        found[i, j] = cell.r2[-1]
+        kept.append((" and ".join(sorted({a["optimizer"], b["optimizer"]})), cell, abs(a["test accuracy"] - b["test accuracy"])))
+    rows = []
+    for name in dict.fromkeys(one[0] for one in kept):
+        some = [one[1] for one in kept if one[0] == name]
+        ends = [cell.verdicts[-1] for cell in some]
+        rows.append({
+            "optimizers": name, "pairs": len(some), "R2 at the end": float(np.median([cell.r2[-1] for cell in some])),
+            "least": min(float(cell.r2[-1]) for cell in some), "untrained": float(np.median([cell.untrained[-1] for cell in some])),
+            "CKA": float(np.median([cell.cka[-1] for cell in some])), "related": ends.count("affinely related"),
+            "not related": ends.count("not related"), "unresolved": ends.count("unresolved"),
+            "difference of accuracy, points": 100 * float(np.mean([one[2] for one in kept if one[0] == name])),
+        })  # fmt: skip
+    return found, rows
 
 
 def persistence(runs: list[dict[str, Any]], data: Any, options: Any) -> None:
@@ -172,22 +141,17 @@ def core(options: Any) -> list[dict[str, Any]]:
     etas = [0.25, 1.0, 4.0, 8.0, 16.0]
     rows = []
     for eta in etas:
-        row: dict[str, list[float]] = {"q": [], "neurons": [], "barrier": [], "not aligned": [], "together at 0.05": []}
+        row: dict[str, list[float]] = {"q": [], "neurons": [], "barrier": [], "not aligned": [], "together": []}
         for seed in range(options.starts):
             small, steps = moons.trained(etas[0], seed, options.moon_steps * 4)[1], int(options.moon_steps / min(eta, 1.0))
             run, params = moons.trained(eta, seed, steps)
             groups = eq.networks.find_groups(moons.apply, params, moons.Z)
-            aligned = float(eq.paths.barrier(moons.loss, small, params, groups, 25))
-            for name, value in zip(
-                row,
-                (run.largest_q[-1], run.num_neurons[-1, 0], aligned, eq.paths.barrier(moons.loss, small, params, None, 25), aligned <= 0.05),
-                strict=True,
-            ):
+            aligned, plain = (float(eq.paths.barrier(moons.loss, small, params, held, 25)) for held in (groups, None))
+            for name, value in zip(row, (run.largest_q[-1], run.num_neurons[-1, 0], aligned, plain, aligned <= LEVEL), strict=True):
                 row[name].append(float(value))
-        rows.append(
-            {"eta": eta} | {name: float(np.median(values)) for name, values in row.items() if name[0] != "t"}
-            | {"connected at 0.05": f"{int(sum(row['together at 0.05']))} of {options.starts}"}
-        )  # fmt: skip
+        together = int(sum(row.pop("together")))
+        middle = {name: float(np.median(values)) for name, values in row.items()}
+        rows.append({"eta": eta} | middle | {"connected": together, "of": options.starts})
     return rows
 
 
@@ -198,64 +162,47 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--num", type=int, default=11)
     parser.add_argument("--planes", type=int, default=3)
-    parser.add_argument("--grid", type=int, default=15)
+    parser.add_argument("--grid", type=int, default=21)
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--moon-steps", type=int, default=400)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out" / "paths_claims.json", help="where the JSON goes")
     options = parser.parse_args()
     began = time.perf_counter()
     split = eq.data.mnist()
-    runs = networks(options, split)
     sheet_data, plane_data = (tuple(part[:num] for part in split.train) for num in (1024, 512))
-    found = [classes([run for run in runs if run["width"] == width], sheet_data, options.num) for width in WIDTHS]
+    runs = networks(split, options.images, options.epochs, options.seeds, sheet_data)
+    of_width = {width: [run for run in runs if run["width"] == width] for width in WIDTHS}
+    found = [classes(some, sheet_data, options.num) for some in of_width.values()]
+    firsts = dict(zip(WIDTHS, np.cumsum([0, *(len(some) for some in of_width.values())]).tolist(), strict=False))
+    swept = {firsts[width]: areas(some, sheet_data, options.num) for width, some in of_width.items()}
+    print("areas done", flush=True)
+    related, cells = two_cells(runs, split.test[0][:1000])
+    print("2-cells done", flush=True)
     persistence(runs, plane_data, options)
+
+    def tested(of_pairs: dict[int, Any], stratum: Callable) -> list[dict[str, Any]]:
+        seen, below, above = dealt(of_pairs, runs, [stratum(run) for run in runs])
+        pairs = sum(int(np.isfinite(matrix).sum()) for matrix in of_pairs.values())
+        return [{"pairs": pairs, "rank correlation": seen, "p below": below, "p above": above}]
+
     rows = {
         "classes": [{key: value for key, value in one.items() if key != "tree"} for one in found],
+        "areas": tested(swept, lambda run: (run["width"], run["noise"])),
+        "2-cells": cells,
+        "affine relation and accuracy": tested({0: related}, lambda run: (run["width"], run["noise"], run["seed"])),
         "persistence": predictions(runs),
         "below and above the critical step": core(options),
     }
     for title, table in rows.items():
         common.table(title, table)
+    said = verdicts(rows)
+    print("\n" + "\n".join(said))
     kept = [{key: value for key, value in run.items() if key != "path"} for run in runs]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     drawn(found, runs, rows, options.out)
-    common.write(options.out, {"machine": common.machine(), "seconds": time.perf_counter() - began, "table": rows, "runs": kept})
-
-
-def drawn(found: list[dict[str, Any]], runs: list[dict[str, Any]], rows: dict[str, Any], out: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    fig, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
-    for k, one in enumerate(found):
-        labels = one["tree"].labels(one["delta"])
-        right = 100 * np.array([run["test accuracy"] for run in runs if run["width"] == one["width"]])
-        noisy = np.array([run["noise"] > 0 for run in runs if run["width"] == one["width"]])
-        for wrong, mark in ((False, "o"), (True, "x")):
-            axes[0].plot(
-                labels[noisy == wrong] + 0.25 * k, right[noisy == wrong], mark, color=("#1f4e79", "#e08214")[k], markersize=5,
-                label=f"width {one['width']}, {'a fifth of labels wrong' if wrong else 'labels right'}",
-            )  # fmt: skip
-    axes[0].legend(fontsize=7)
-    axes[0].set(xlabel="class at the level taken [number]", ylabel="test accuracy [%]")
-    axes[0].set_title("; ".join(f"width {one['width']}: p = {one['p within noise strata']:.2g} within noise" for one in found), fontsize=9)
-    first = rows["persistence"][0]
-    for wrong, mark in ((False, "o"), (True, "x")):
-        some = [run for run in runs if (run["noise"] > 0) == wrong]
-        name = "a fifth of labels wrong" if wrong else "labels right"
-        axes[1].plot([run[first["estimator"]] for run in some], [run["gap"] for run in some], mark, color="#1f4e79", label=name)
-    axes[1].legend(fontsize=7)
-    axes[1].set(xlabel="total persistence over range of the loss [1]", ylabel="training less test accuracy [1]")
-    axes[1].set_title(f"$R^2$ = {first['R2']:.2f} ({first['low']:.2f} to {first['high']:.2f}); {first['verdict']}", fontsize=9)
-    table = rows["below and above the critical step"]
-    axes[2].plot([row["eta"] for row in table], [row["not aligned"] for row in table], "s--", color="#e08214", label="as they are")
-    axes[2].plot([row["eta"] for row in table], [row["barrier"] for row in table], "o-", color="#1f4e79", label="aligned")
-    above = [row["eta"] for row in table if row["q"] >= 1]
-    if above:
-        axes[2].axvspan(min(above), max(above), color="#d9d9d9", zorder=0, label="q >= 1: steps may merge")
-    axes[2].legend(fontsize=7)
-    axes[2].set(xscale="log", xlabel="step size [eta]", ylabel="barrier to the run at eta = 0.25 [loss]")
-    axes[2].set_title("two moons, one start", fontsize=9)
-    plot.save(fig, out.with_suffix(".png"))
+    common.write(
+        options.out, {"machine": common.machine(), "seconds": time.perf_counter() - began, "verdicts": said, "table": rows, "runs": kept}
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

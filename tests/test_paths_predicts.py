@@ -69,3 +69,10 @@ def test_nothing_left_is_no_correlation():
 def test_bad_input(values, target, controls, message):
     with pytest.raises(ValueError, match=message):
         eq.paths.predicts(values, target, controls)
+
+
+def test_a_number_that_does_not_vary_predicts_nothing():
+    y = np.random.default_rng(0).standard_normal(20)
+    found = eq.paths.predicts(np.ones(20), y, {"c": y**2}, num_draws=100)
+    assert np.isnan([found.r2, found.slope, found.partial, found.low, found.p_value]).all()
+    assert found.verdict == "not shown to predict"

@@ -258,6 +258,7 @@ LONG = {
     "07_phase_diagrams",
     "08_noise_and_metric",
     "09_partitions",
+    "10_paths",
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -299,10 +300,14 @@ BENCHMARKS = {
     "partition_along": (["--etas", "1", "16", "--seeds", "1", "--steps", "40"], None),
     "partition": ([], None),
     "paths": (["--repeats", "1"], None),
+    "paths_claims": (
+        ["--images", "300", "--epochs", "2", "--seeds", "1", "--num", "5", "--planes", "1", "--grid", "7", "--starts", "1", "--moon-steps", "40"],
+        None,
+    ),
     "paths_transfer": (["--quick"], None),
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
-LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows"}
+LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows", "paths_runs", "paths_tasks", "paths_verdicts"}
 FAST = {"watching"}
 
 
@@ -312,7 +317,7 @@ def test_every_benchmark_is_run():
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in BENCHMARKS])
 def test_benchmarks_run_and_write_what_they_measured(name, tmp_path):
-    needs = "mnist" in name or name in ("pipeline", "paths_transfer")
+    needs = "mnist" in name or name in ("pipeline", "paths_claims", "paths_transfer")
     if needs and not os.environ.get("EQDYN_DATA"):
         pytest.skip("EQDYN_DATA is not set")
     options, column = BENCHMARKS[name]

@@ -15,9 +15,9 @@ from eqdyn.paths._reparametrise import reparametrise
 from eqdyn.paths._represent import Violations, representations, violation_rate
 from eqdyn.paths._shared import Shared, shared_representation
 from eqdyn.paths._similar import cka, procrustes
-from eqdyn.paths._two_cell import Thresholds, TwoCell, two_cell
 from eqdyn.paths._transfer import Budget, Transfer, transfer
 from eqdyn.paths._transport import Transport, transport
+from eqdyn.paths._two_cell import Thresholds, TwoCell, two_cell
 
 __all__ = [
     "Affine",
@@ -35,11 +35,11 @@ __all__ = [
     "Prediction",
     "Shared",
     "Thresholds",
+    "Transfer",
+    "Transport",
     "TwoCell",
     "Violations",
     "affine",
-    "Transfer",
-    "Transport",
     "align",
     "area",
     "average",
@@ -63,8 +63,8 @@ __all__ = [
     "representations",
     "shared_representation",
     "sheet",
-    "two_cell",
-    "violation_rate",
     "transfer",
     "transport",
+    "two_cell",
+    "violation_rate",
 ]

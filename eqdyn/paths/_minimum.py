@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -82,13 +83,7 @@ def planes(
     num_planes, num = _checks.count(num_planes, "num_planes", least=1), _checks.count(num, "num", least=3)
     radius, at, own = _asked(loss, params, groups, data, radius, key)
     steps = jnp.linspace(-radius, radius, num)
-    values = []
-    for one in jax.random.split(key, num_planes):
-        ways = [_direction(at, own, each) for each in jax.random.split(one)]
-        places = jnp.stack(jnp.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
-        found = _on(loss, data, at, ways[0], ways[1], places)
-        values.append(np.asarray(found, np.float64).reshape(num, num))
-    losses = np.stack(values)
+    losses = np.stack([np.asarray(_plane(loss, own, at, data, one, steps), np.float64) for one in jax.random.split(key, num_planes)])
     diagrams = tuple(topology.sublevel_grid(_finite(plane)) for plane in losses)
     return _record(losses, diagrams, 2, radius, num)
 
@@ -134,17 +129,11 @@ def ball(
     near, far = jax.random.split(key)
     share = radius * jax.random.uniform(near, (num - 1,)) ** (1 / dim)
 
-    def place(item: tuple[Key, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        one, size = item
-        moved = jax.tree.map(lambda a, b: a + size.astype(a.dtype) * b, at, _direction(at, own, one))
-        return _value(loss, data, moved), jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(moved)])
-
-    found, places = jax.lax.map(place, (jax.random.split(far, num - 1), share), batch_size=_AT_ONCE)
+    found, cloud = _cloud(loss, own, at, data, jax.random.split(far, num - 1), share)
     losses = np.r_[float(_value(loss, data, at)), np.asarray(found, np.float64)][None]
     middle = np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(at)])
-    nearest = cKDTree(np.concatenate([middle[None], np.asarray(places, np.float64)])).query(
-        np.concatenate([middle[None], np.asarray(places, np.float64)]), k=neighbours + 1
-    )[1][:, 1:]
+    places = np.concatenate([middle[None], np.asarray(cloud, np.float64)])
+    nearest = cKDTree(places).query(places, k=neighbours + 1)[1][:, 1:]
     edges = np.stack([np.repeat(np.arange(num), neighbours), nearest.ravel()], axis=1)
     return _record(losses, (topology.sublevel_graph(_finite(losses[0]), edges),), 1, radius, num)
 
@@ -176,6 +165,7 @@ def merge_tree(losses: Any, barriers: Any) -> topology.Sublevels:
 
 
 def _asked(loss: Callable, params: Tree, groups: Any, data: Tree, radius: float, key: Key) -> tuple[float, Tree, tuple[Group, ...]]:
+    _checks.hashable(loss, "loss")
     size = _checks.number(radius, "radius", above=0.0)
     _checks.key(key)
     _checks.needs_key(key, "directions are drawn")
@@ -219,11 +209,28 @@ def _size(leaf: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.sum(leaf**2))
 
 
-def _on(loss: Callable, data: Tree, at: Tree, one: Tree, other: Tree, places: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("loss", "groups"))
+def _plane(loss: Callable, groups: tuple[Group, ...], at: Tree, data: Tree, key: Key, steps: jax.Array) -> jax.Array:
+    """The loss on a plane, `(num, num)`."""
+    one, other = (_direction(at, groups, each) for each in jax.random.split(key))
+
     def value(place: jax.Array) -> jax.Array:
         return _value(loss, data, jax.tree.map(lambda a, b, c: a + place[0].astype(a.dtype) * b + place[1].astype(a.dtype) * c, at, one, other))
 
-    return jax.lax.map(value, places, batch_size=_AT_ONCE)
+    places = jnp.stack(jnp.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    return jax.lax.map(value, places, batch_size=_AT_ONCE).reshape(len(steps), len(steps))
+
+
+@functools.partial(jax.jit, static_argnames=("loss", "groups"))
+def _cloud(loss: Callable, groups: tuple[Group, ...], at: Tree, data: Tree, keys: Key, share: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Losses of points in a ball, and the points `(num - 1, D)`."""
+
+    def place(item: tuple[Key, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        one, size = item
+        moved = jax.tree.map(lambda a, b: a + size.astype(a.dtype) * b, at, _direction(at, groups, one))
+        return _value(loss, data, moved), jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(moved)])
+
+    return jax.lax.map(place, (keys, share), batch_size=_AT_ONCE)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

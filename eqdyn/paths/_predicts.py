@@ -89,19 +89,26 @@ def predicts(
     rows = rng.integers(0, len(x), (num_draws, len(x)))
     squares = [_correlation(x[one], y[one]) ** 2 for one in rows]
     partials = [_partial(x[one], y[one], z[one]) for one in rows]
-    low, high = np.nanpercentile(squares, [tail, 100 - tail])
+    low, high = _interval(squares, tail)
     partial = _partial(x, y, z)
     left = [_left(one, z) for one in (x, y)]
     dealt = [abs(_correlation(left[0], rng.permutation(left[1]))) for _ in range(num_draws)]
     p_value = (1 + np.sum(np.array(dealt) >= abs(partial) * (1 - 1e-12))) / (1 + num_draws) if np.isfinite(partial) else np.nan
     r2 = _correlation(x, y) ** 2
     slope = np.cov(x, y)[0, 1] / np.var(x, ddof=1) if np.var(x) > 0 else np.nan
-    between = np.nanpercentile(partials, [tail, 100 - tail]) if np.isfinite(partials).any() else (np.nan, np.nan)
+    between = _interval(partials, tail)
     alone = np.isfinite(r2) and _alone(x, y, rng, num_draws) <= 1 - confidence
     return Prediction(
-        float(slope), float(y.mean() - slope * x.mean()), float(r2), float(low), float(high), float(spearmanr(x, y)[0]) if np.ptp(x) else np.nan,
-        float(partial), float(between[0]), float(between[1]), float(p_value), tuple(held), _verdict(alone, p_value, 1 - confidence, tuple(held)),
+        float(slope), float(y.mean() - slope * x.mean()), float(r2), low, high, float(spearmanr(x, y)[0]) if np.ptp(x) else np.nan,
+        float(partial), *between, float(p_value), tuple(held), _verdict(alone, p_value, 1 - confidence, tuple(held)),
     )  # fmt: skip
+
+
+def _interval(draws: list[float], tail: float) -> tuple[float, float]:
+    """Of the draws in which there was a correlation at all."""
+    known = np.array(draws)[np.isfinite(draws)]
+    low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -113,7 +120,8 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
 def _left(y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """What regression on the controls does not explain; 0 where that is a rounding."""
     rest = y - z @ np.linalg.lstsq(z, y, rcond=None)[0]
-    return rest if np.linalg.norm(rest) > 1e-10 * np.linalg.norm(y - y.mean()) else np.zeros_like(rest)
+    least = max(1e-10 * np.linalg.norm(y - y.mean()), 1e-13 * np.linalg.norm(y))
+    return rest if np.linalg.norm(rest) > least else np.zeros_like(rest)
 
 
 def _partial(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> float:

@@ -50,8 +50,8 @@ def dendrogram(
     place = {run: k for k, run in enumerate(order)}
     rows = 1 if numbers is None else 2
     fig, panels = plt.subplots(
-        rows, 1, figsize=(max(5.0, 0.22 * tree.num + 2), 3.2 + 1.8 * (rows - 1)), layout="constrained", squeeze=False, sharex=True,
-        height_ratios=(2, 1)[:rows],
+        rows, 1, figsize=(max(5.0, 0.22 * tree.num + 2), 3.2 + 2.2 * (rows - 1)), layout="constrained", squeeze=False, sharex=True,
+        height_ratios=(1.6, 1)[:rows],
     )  # fmt: skip
     top = panels[0, 0]
     finite = tree.levels[np.isfinite(tree.levels)]
@@ -155,7 +155,7 @@ def two_cells(cells: dict[str, Any], *, title: str = "") -> Any:
 
 
 def minima(found: dict[str, Any], *, unit: str = "loss", title: str = "") -> Any:
-    """The loss on the first plane through each minimum, and below it the bars of its sublevel sets.
+    """The loss on one plane through each minimum, that of the largest total persistence, and below it the bars of its sublevel sets.
 
     Args:
         found: by title, each of `paths.planes`.
@@ -169,7 +169,8 @@ def minima(found: dict[str, Any], *, unit: str = "loss", title: str = "") -> Any
 
     fig, panels = plt.subplots(2, len(found), figsize=(3.7 * len(found) + 0.8, 5.6), layout="constrained", squeeze=False, height_ratios=(2, 1))
     for k, (name, one) in enumerate(found.items()):
-        values, radius = one.losses[0], one.radius
+        most = int(np.argmax(one.totals.sum(1)))
+        values, radius = one.losses[most], one.radius
         shown = panels[0, k].imshow(
             np.ma.masked_invalid(values), origin="lower", extent=(-radius, radius, -radius, radius), cmap="cividis", aspect="equal"
         )  # fmt: skip
@@ -179,7 +180,7 @@ def minima(found: dict[str, Any], *, unit: str = "loss", title: str = "") -> Any
         panels[0, k].set_title(f"{name}\ntotal persistence {one.total:.3g}, over the range {one.normalised:.3g}", fontsize=9)
         fig.colorbar(shown, ax=panels[0, k], label=f"loss [{unit}]", shrink=0.85)
         row = 0
-        for degree, (bars, colour) in enumerate(zip(one.diagrams[0].bars, (_DARK, _LIGHT), strict=False)):
+        for degree, (bars, colour) in enumerate(zip(one.diagrams[most].bars, (_DARK, _LIGHT), strict=False)):
             for birth, death in bars[:12]:
                 panels[1, k].plot([birth, death], [row, row], color=colour, linewidth=3, solid_capstyle="butt", label=f"degree {degree}")
                 row += 1

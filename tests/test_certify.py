@@ -339,7 +339,8 @@ def test_a_crossing_is_no_merge():
     assert np.isinf(book.values.q[1])  # equal places, different U: they part
 
 
-@pytest.mark.parametrize("lanes", [None, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [None, 2])
 def test_in_many_dimensions_the_stretch_since_the_start_is_taken_now_and_then_and_at_the_last(lanes):
     """300 particles in 50 dimensions go through matrix products; everybody moves towards the mean."""
     x = start(jnp.float32, n=300, d=50)

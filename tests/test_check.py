@@ -38,9 +38,8 @@ def test_fifty_random_good_rules_raise_no_alarm(kind, dtype, key):
             assert no_alarm(report), (seed, str(report))
 
 
-@pytest.mark.parametrize(
-    ("n", "offset"), [(1024, 0.0), pytest.param(1024, 100.0, marks=pytest.mark.slow), pytest.param(4096, 1000.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "offset"), [(1024, 0.0), (1024, 100.0), (4096, 1000.0)])
 def test_many_particles_far_from_the_origin_raise_no_alarm(n, offset, key):
     """Sums of thousands of terms in float32, and all of them large: what cannot be told is unresolved, not refuted."""
     report = eq.check(eq.rules.consensus(), start(jnp.float32, n=n) + jnp.float32(offset), num_draws=8, key=key)
@@ -53,14 +52,16 @@ def test_one_part_in_a_thousand_is_found_among_a_thousand(key):
     assert {name for name, law in report.laws.items() if law.verdict == "fails"} >= {"P1", "Lemma 1", "Lemma 2"}, str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda key: start(jnp.float32, n=1024), lambda key: eq.shapes.figure_eight(1024, key=key).points])
-@pytest.mark.parametrize("declared", [1.0, pytest.param(1.0001, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("declared", [1.0, 1.0001])
 def test_a_right_constant_is_not_refuted_by_rounding(declared, make, key):
     """All merge exactly at 1/K, and near pairs are known to 1e-4 only."""
     assert eq.check(eq.rules.consensus(), make(key), K=declared, num_draws=8, key=key).holds
 
 
-@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [2, 3])
 def test_few_particles_and_none_that_move(n, key):
     for rule in (eq.rules.consensus(), eq.rules.from_function(lambda x: 0 * x)):
         report = eq.check(rule, start(jnp.float32, n=n), num_draws=8, key=key)
@@ -185,6 +186,7 @@ def test_report_says_it_in_text_dict_and_html(key):
     assert order == sorted(order, key=["unresolved", "fails", "not refuted", "holds"].index)
 
 
+@pytest.mark.slow
 def test_rounding_that_hides_the_answer_is_unresolved(key):
     """x far from the origin: differences are lost in float32, and the checker says that it cannot tell."""
     x = start(jnp.float32) + jnp.float32(1e7)
@@ -254,13 +256,15 @@ def pairs_rule(kernel):
     return eq.rules.from_field(eq.field.pair_kernel(kernel))
 
 
-@pytest.mark.parametrize("x", [jnp.ones((8, 3)), *(pytest.param(x, marks=pytest.mark.slow) for x in (jnp.zeros((8, 3)), jnp.ones((2, 2))))], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("x", [jnp.ones((8, 3)), jnp.zeros((8, 3)), jnp.ones((2, 2))], ids=str)
 def test_all_in_one_place_is_no_failure(x, key):
     assert eq.check(eq.rules.consensus(), x, num_draws=1, key=key).holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("softening", [1e-3, pytest.param(1e-4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("softening", [1e-3, 1e-4])
 def test_a_force_that_is_large_near_is_no_failure(softening, dtype, key):
     rule = pairs_rule(lambda a, b: (a - b) / (jnp.sum((a - b) ** 2) + softening) ** 1.5)
     assert eq.check(rule, start(dtype, n=8), num_draws=16, key=key).holds
@@ -283,6 +287,7 @@ def test_a_derivative_that_jax_does_not_know_hides_no_excess(key):
     assert eq.check(rule, start(jnp.float64, n=8), num_draws=16, key=key).laws["Theorem 1"].verdict == "holds"
 
 
+@pytest.mark.slow
 def test_a_velocity_that_depends_on_the_weight(key):
     """U_i = -w_i x_i, weights from 1 to 2: K = 2 at fixed weights; only particles of one weight can be exchanged."""
     rule = eq.rules.from_function(lambda x, weight: -weight[:, None] * x, weighted=True)
@@ -291,11 +296,13 @@ def test_a_velocity_that_depends_on_the_weight(key):
     assert eq.check(rule, x, K=2.0001, num_draws=16, key=key).holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tx",
     [
         optax.adafactor(1.0, min_dim_size_to_factor=2),
-        *(pytest.param(tx, marks=pytest.mark.slow) for tx in (optax.sm3(1.0), optax.scale_by_amsgrad())),
+        optax.sm3(1.0),
+        optax.scale_by_amsgrad(),
     ],
 )
 def test_a_given_state_with_one_entry_a_row_follows_its_rows(tx, key):
@@ -329,6 +336,7 @@ def test_a_state_that_is_never_read_is_no_part_of_a_particle(key):
     np.testing.assert_allclose(report.laws["Lifted invertibility"].bound, 1.0, rtol=1e-9)  # that of gradient descent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-30, 1e-18, 1e18])
 def test_squares_neither_vanish_nor_overflow(scale, key):
     report = eq.check(eq.rules.from_function(lambda x: scale * jnp.tanh(jnp.mean(x, axis=0, keepdims=True) - x)), start(jnp.float32), key=key)
@@ -342,6 +350,7 @@ def test_a_small_jump_beside_a_large_slope_is_seen(dtype, key):
     assert report.laws["P3"].verdict == "fails", str(report)
 
 
+@pytest.mark.slow
 def test_a_dict_of_one_group_names_it(key):
     params = {"w": start(jnp.float64)}
     group = {"hidden": eq.groups.from_axes(params, {"w": 0})}
@@ -349,6 +358,7 @@ def test_a_dict_of_one_group_names_it(key):
     assert {name.split(": ")[0] for name in report.laws} == {"hidden"}
 
 
+@pytest.mark.slow
 def test_many_pairs_and_directions_stay_within_memory(key):
     """All pairs of 512 particles in 32 dimensions: what runs side by side is bounded, derivatives included."""
     program = _check._program(eq.rules.self_attention(), eq.groups.rows(x := start(jnp.float32, n=512, d=32)), True, 4)

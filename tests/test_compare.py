@@ -290,6 +290,7 @@ def test_groups_of_a_tree_and_a_lane_that_ended():
     assert bad["first_open"] == 0
 
 
+@pytest.mark.slow
 def test_what_rounding_merged_is_open_and_a_lane_that_ended_is_not_seen():
     x0 = jnp.array([[0.3], [1.0], [4.0]], jnp.float32)
     run = eq.simulate(eq.rules.consensus(), x0, eta=0.5, num_steps=60, observe={"ledger": eq.observe.certificate()})

@@ -75,6 +75,7 @@ def written(tmp_path, text, name="config.toml"):
     return path
 
 
+@pytest.mark.slow
 def test_a_sweep_is_what_the_function_gives(tmp_path, capsys):
     out = tmp_path / "out"
     assert cli.main(["sweep", str(written(tmp_path, SWEEP)), "--out", str(out), "--no-progress"]) == 0

@@ -193,7 +193,7 @@ LAWFUL = {
 
 
 @pytest.mark.parametrize("alpha", [pytest.param(0.0, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in ("diagonal", "particle") else pytest.mark.slow) for name in LAWFUL])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "particle" else pytest.mark.slow) for name in LAWFUL])
 def test_the_laws_hold(name, alpha, key):
     tx = descent(1.0, alpha, tau1=2, tau2=9, **{"eps": 1e-3} | LAWFUL[name])
     rule = eq.rules.from_optax(tx, loss, separable="particle" not in name)

@@ -62,6 +62,7 @@ def test_closed_forms(row, dtype):
     assert "K_pair" in found.summary()
 
 
+@pytest.mark.slow
 def test_stretch_of_every_eta_is_the_step_that_it_makes():
     x, data = start(jnp.float64, n=12), batch(jnp.float64)
     found = eq.critical(ADDITIVE, x, data=data)
@@ -145,6 +146,7 @@ def test_the_hessian_at_x_does_not_bound_distant_pairs():
     assert found.inequalities["K_pair <= ||T|| on its segment"].right == pytest.approx(1, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_the_condition_of_the_fold_inequality_is_looked_at():
     """A head that is concave in the field: the Gauss-Newton form is negative, lambda_max says nothing of the fold, and it is said."""
     x = jnp.array([[0.1], [0.2], [0.3]])
@@ -252,6 +254,7 @@ def test_twins_are_left_out_and_torn_ones_are_infinite():
     assert eq.critical(torn, x).pair.eta_crit == 0
 
 
+@pytest.mark.slow
 def test_twins_that_agree_up_to_the_rounding_of_float32_are_twins():
     """Sums in another order for every particle; the rule casts to float32 within, so U is not to be had any finer."""
 
@@ -273,6 +276,7 @@ def test_twins_that_agree_up_to_the_rounding_of_float32_are_twins():
     assert found.stretch([0.1]).high[0] == pytest.approx(0.7, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_one_sided_constant_says_what_rounding_hides():
     """Two particles one rounding apart close in at rate 1, which their U does not show; another pair has an enormous rate of parting."""
     for steep in (1e6, 1e12):
@@ -293,6 +297,7 @@ def _two_slopes(steep, x):
     return jnp.where(x < 5, 5 - x, steep * (x - 10))
 
 
+@pytest.mark.slow
 def test_the_error_of_the_transverse_constant_near_a_fit():
     """T is the residual's, 1e-5 of what is subtracted; float32 alone is off by a thousandth."""
     key = jax.random.key(0)
@@ -310,6 +315,7 @@ def test_the_error_of_the_transverse_constant_near_a_fit():
     assert not [name for name, one in found.inequalities.items() if one.verdict == "fails"], found.summary()
 
 
+@pytest.mark.slow
 def test_where_the_rounding_of_the_transverse_constant_is_not_known_it_is_an_estimate():
     velocity = lambda x, s: ((s[0] / s[1]).astype(jnp.float32) - x.astype(jnp.float32)).astype(x.dtype)  # noqa: E731
     rule = eq.rules.from_field(eq.field.mean_field(_place_and_one, velocity))
@@ -318,6 +324,7 @@ def test_where_the_rounding_of_the_transverse_constant_is_not_known_it_is_an_est
     assert found.transverse.value == pytest.approx(1, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_rule_that_draws():
     rule = eq.rules.langevin(lambda x: 0.5 * jnp.sum(x**2), length=1.0)
     x, key = jax.random.normal(jax.random.key(1), (5, 2)), jax.random.key(3)

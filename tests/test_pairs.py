@@ -82,7 +82,7 @@ def test_linear_rules_are_known_exactly():
     np.testing.assert_allclose([apart.k_pair, apart.mu], [2, -2], rtol=1e-12)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (3, 4))])
 def test_k_pair_is_at_most_the_hessian_norm_on_the_swap_segment(seed):
     """R_ij <= max over the segment from X to PX of the Hessian's norm (30 Gauss points), for the pair that attains K_pair; the
     integral of the Hessian along it gives U_i - U_j. No inequality is claimed for lambda_max at X itself."""

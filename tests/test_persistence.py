@@ -66,6 +66,7 @@ def test_a_cut_keeps_what_is_alive_at_it():
     assert (len(short.bars[0]), len(short.essential[0])) == (2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ripser", "gudhi"])
 def test_a_cut_at_an_edge_is_closed_whatever_the_rounding(engine):
     """Alive at the cut is what `betti` reads there, at r that is a distance: float32 alone would carry bars across."""
@@ -330,7 +331,9 @@ def test_ranks_are_what_the_diagram_counts():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: polygon(64), lambda: np.asarray(eq.shapes.sphere(160, key=jax.random.key(0), even=True).points)], ids=["circle", "sphere"]
+    "make",
+    [lambda: polygon(64), pytest.param(lambda: np.asarray(eq.shapes.sphere(160, key=jax.random.key(0), even=True).points), marks=pytest.mark.slow)],
+    ids=["circle", "sphere"],
 )
 def test_long_bars_are_certified_through_a_thousand_small_steps(make):
     """The direct ratio X^0 -> X^t certifies them to the end; the product of the step bounds, always looser, says how long it does."""

@@ -137,6 +137,7 @@ def test_clouds_can_be_turned(tmp_path):
     assert "<li>one &amp; two</li>" in done.stdout
 
 
+@pytest.mark.slow
 def test_figures_asked_for_together_share_their_runs(tmp_path, capsys):
     summary = reproduce(["fig11", "fig12"], tmp_path, quick=True, progress=False)
     assert {"fig11.png", "fig12.png", "fig11_epochs.csv", "fig12_epochs.csv"} <= {path.name for path in tmp_path.iterdir()}

@@ -22,7 +22,7 @@ def advance(rule, x, data, eta, num_steps, key=None):
     return x
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", EVERY)
 def test_structure_shape_and_dtype_are_kept_under_scan(name, dtype):
     make, takes_data = EVERY[name]

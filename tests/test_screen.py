@@ -185,7 +185,7 @@ def agrees(name, asked, x, w, found, unit):
 SHAPES = [
     # what, n, d, block, dtype
     ("u", 110, 20, 60, np.float32),
-    ("step", 110, 20, 60, np.float32),
+    pytest.param("step", 110, 20, 60, np.float32, marks=pytest.mark.slow),
     ("step", 110, 20, 60, np.float64),
     ("step", 31, 800, 16, np.float32),  # 2 blocks of 16
     ("u", 40, 1, 64, np.float64),
@@ -247,6 +247,7 @@ def test_a_bound_that_is_too_small_misses_a_near_pair():
     assert missed > 0
 
 
+@pytest.mark.slow
 def test_ties_are_decided_as_a_whole(monkeypatch):
     """With the whole-block path cut off, ties go wrong and what is not tied does not: ties do take it."""
     asked = of_step(np.float32)

@@ -224,7 +224,7 @@ def test_a_users_mistake_from_the_shell(own):
     [
         (["mine:rule", "--float64", "--K", "1", "--out", "out"], 0, "P2-K                  not refuted"),
         pytest.param(["mine:swarm", "--x", "mine:x"], 0, "mine:swarm: no law fails.", marks=pytest.mark.slow),
-        (["mine:make", "--K", "1", "--num", "16", "--dim", "2"], 1, "Merge law fails at draw"),
+        pytest.param(["mine:make", "--K", "1", "--num", "16", "--dim", "2"], 1, "Merge law fails at draw", marks=pytest.mark.slow),
         pytest.param(["mine:hasty", "--draws", "8"], 1, "P1 fails at draw", marks=pytest.mark.slow),
     ],
 )
@@ -308,14 +308,14 @@ BENCHMARKS = {
     "alpha_eta": (["--alphas", "2", "--etas", "3", "--seeds", "1", "--steps", "27"], None),
 }
 LIBRARIES = {"common", "curvature", "partition_peers", "partition_rows", "paths_runs", "paths_tasks", "paths_verdicts"}
-FAST = {"watching"}
 
 
 def test_every_benchmark_is_run():
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == set(BENCHMARKS) | LIBRARIES
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in BENCHMARKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmarks_run_and_write_what_they_measured(name, tmp_path):
     needs = "mnist" in name or name in ("pipeline", "paths_claims", "paths_transfer")
     if needs and not os.environ.get("EQDYN_DATA"):

@@ -75,8 +75,11 @@ OBSERVE = {
 }
 
 
+ONE_OF_EACH = {"gradient", "adam", "heavy_ball", "langevin", "hegselmann_krause", "optax adam"}  # forms
+
+
 @pytest.mark.parametrize(("name", "eta"), [
-    pytest.param(name, eta, marks=[pytest.mark.slow] if eta == "schedule" and name not in ("gradient", "optax adam") else [])
+    pytest.param(name, eta, marks=[] if name in (ONE_OF_EACH if eta == "number" else ("gradient", "optax adam")) else [pytest.mark.slow])
     for name in [*RULES, "optax adam"] for eta in ("number", "schedule")
 ])  # fmt: skip
 def test_seven_then_thirteen_is_twenty_bit_for_bit(name, eta):

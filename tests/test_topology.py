@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 
 import eqdyn as eq
 from eqdyn import topology
-from eqdyn.topology import _cloud, _fast_passes, _fold, _passes, _ranks, _ripser
+from eqdyn.topology import _cloud, _fast_fold, _fast_passes, _fast_ranks, _fold, _passes, _ranks, _ripser
 from eqdyn.topology._device import DeviceCloud
 from eqdyn.topology._flag import betti_of_packed, rank_of_packed
 from eqdyn.topology._scales import Fraction
@@ -299,8 +299,8 @@ def test_what_is_handed_over_is_counted_alike(monkeypatch):
     for work in (0, 200, 2000):
         monkeypatch.setattr(_fold, "WORK", work)
         monkeypatch.setattr(_ranks, "MOST", 10 + work)
-        monkeypatch.setattr(topology._fast_fold, "WORK", 50 * work)
-        monkeypatch.setattr(topology._fast_ranks, "MOST", 10 + work)
+        monkeypatch.setattr(_fast_fold, "WORK", 50 * work)
+        monkeypatch.setattr(_fast_ranks, "MOST", 10 + work)
         for _ in range(8):
             x = rng.standard_normal((60, 3))
             expected = _ripser.betti_of_graph(unpack(_cloud.Cloud(x).packed(Fraction(3.0))), 2, 2)
@@ -313,7 +313,7 @@ def test_work_that_removes_nothing_is_work(engine, monkeypatch):
     edges = np.triu(np.random.default_rng(0).random((1000, 1000)) < 0.5, 1)
     packed = pack(edges | edges.T)
     monkeypatch.setattr(_fold, "WORK", 10_000)
-    monkeypatch.setattr(topology._fast_fold, "WORK", 1_000_000)
+    monkeypatch.setattr(_fast_fold, "WORK", 1_000_000)
     fold = _fold.folded if engine == "plain" else topology._flag._core_compiled
     fold(packed[:64, :1])  # compiled
     began = time.process_time()

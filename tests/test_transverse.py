@@ -241,6 +241,7 @@ def test_pairs_are_exact_where_all_are_twins(name, monkeypatch):
     assert eq.measure.transverse(SQUARES, jnp.asarray(x)).kind == "estimate"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_iters", "kind", "fold"), [(12, "estimate", "estimate"), (70, "lower", "upper")])
 def test_few_steps_of_lanczos_bound_nothing(num_iters, kind, fold):
     """Ritz values lie inside the spectrum of the symmetric part: no bound of the real eigenvalues of T before they fill it."""

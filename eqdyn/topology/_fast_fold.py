@@ -137,7 +137,8 @@ def fold(rows: Any, alive: Any, keep: Any, budget: int) -> None:
                 if not alive[v] or tested[v] >= changed[v]:
                     continue
                 tested[v] = time
-                link[:] = rows[v]
+                for k in range(words):  # loops: numba compiles an assignment of slices with all its errors, for two seconds
+                    link[k] = rows[v, k]
                 _flip(link, v)
                 degree = _members(link, shared)
                 if work[0] > budget:
@@ -147,7 +148,8 @@ def fold(rows: Any, alive: Any, keep: Any, budget: int) -> None:
                 time += 1
                 moved = True
                 alive[v] = False
-                rows[v] = np.uint64(0)
+                for k in range(words):
+                    rows[v, k] = np.uint64(0)
                 for a in range(degree):
                     _flip(rows[shared[a]], v)
                     changed[shared[a]] = time

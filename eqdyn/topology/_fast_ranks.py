@@ -82,7 +82,7 @@ def _reduce(simplices: Any, rows: Any, keys: Any, cleared: Any, num: int, most: 
             seen = rows[simplices[s, 0], word]
             for k in range(1, size):
                 seen &= rows[simplices[s, k], word]
-            while seen:
+            while seen:  # by rising w, and so by rising key: the column is sorted
                 w = 64 * word + np.int64(lowest(seen))
                 seen &= seen - ONE
                 key, placed = np.int64(0), False
@@ -94,7 +94,6 @@ def _reduce(simplices: Any, rows: Any, keys: Any, cleared: Any, num: int, most: 
                     key = key * num + w
                 column[filled] = np.searchsorted(keys, key)
                 filled += 1
-        column[:filled].sort()
         while filled and begin[column[filled - 1]] >= 0:
             a, b, merged = 0, begin[column[filled - 1]], 0
             stop = b + length[column[filled - 1]]
@@ -124,9 +123,11 @@ def _reduce(simplices: Any, rows: Any, keys: Any, cleared: Any, num: int, most: 
                 return pivots, -1
             if used + filled > len(pool):
                 grown = np.empty(2 * (used + filled), np.int32)
-                grown[:used] = pool[:used]
+                for k in range(used):
+                    grown[k] = pool[k]
                 pool = grown
-            pool[used : used + filled] = column[:filled]
+            for k in range(filled):
+                pool[used + k] = column[k]
             begin[column[filled - 1]], length[column[filled - 1]] = used, filled
             pivots[column[filled - 1]] = True
             used += filled

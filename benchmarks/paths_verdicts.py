@@ -38,14 +38,21 @@ def dealt(of_pairs: dict[int, Any], runs: list[dict[str, Any]], strata: list[Any
     return seen, below, above
 
 
+def _of_classes(rows: list[dict[str, Any]]) -> str:
+    known = [row for row in rows if np.isfinite(row["p within noise"])]
+    rejected = sum(row["p within noise"] <= LEVEL / len(rows) for row in known)
+    said = "reproduced" if rejected >= 2 else "not reproduced" if known and not rejected else "not decidable"
+    if not known:
+        return f"{said}, for all runs of a width are one class from level {max(row['one class from'] for row in rows):.2g} on"
+    tests = ", ".join(f"{row['p within noise']:.2g}" for row in rows)
+    spread = "; ".join(f"{row['within']:.2f} and {row['between']:.2f}" for row in rows)
+    return f"{said}; p = {tests} within label noise by width, mean difference of two runs within and between classes {spread} points"
+
+
 def verdicts(rows: dict[str, Any]) -> list[str]:
     """A sentence a claim, by the rules that were set before."""
     of_classes, area, cell, first = rows["classes"], rows["areas"][0], rows["affine relation and accuracy"][0], rows["persistence"][0]
-    known = [row for row in of_classes if np.isfinite(row["p within noise"])]
-    rejected = sum(row["p within noise"] <= LEVEL / len(of_classes) for row in known)
-    said = "reproduced" if rejected >= 2 else "not reproduced" if known and not rejected else "not decidable"
-    tests = ", ".join(f"{row['p within noise']:.2g}" for row in of_classes)
-    spread = "; ".join(f"{row['within']:.2f} and {row['between']:.2f}" for row in of_classes)
+    said = {name: _of_classes([row for row in of_classes if row["runs"] == name]) for name in ("aligned", "as they are")}
     partial = f"{first['partial']:+.2f} ({first['partial low']:+.2f} to {first['partial high']:+.2f}), p = {first['p']:.2g}"
     if first["p"] <= LEVEL:
         persists = "reproduced" if first["partial"] < 0 else "contradicted"
@@ -57,9 +64,10 @@ def verdicts(rows: dict[str, Any]) -> list[str]:
     large = [row for row in rows["below and above the critical step"] if row["q"] >= 1]
     joined = [f"{sum(row['connected'] for row in some)} of {sum(row['of'] for row in some)}" for some in (small, large)]
     return [
-        f"classes tell test accuracy: {said}; p = {tests} within label noise by width, mean difference of two runs within and between classes"
-        f" {spread} points",
-        f"areas tell differences of test accuracy: {apart}; rank correlation {area['rank correlation']:+.2f}, p = {area['p above']:.2g}",
+        f"classes tell test accuracy: {said['aligned']}",
+        f"classes of runs as they are (secondary): {said['as they are']}",
+        f"areas tell differences of test accuracy: {apart}; rank correlation {area['rank correlation']:+.2f}, p = {area['p above']:.2g}; the distance"
+        f" of outputs at the ends alone {rows['areas'][1]['rank correlation']:+.2f}",
         f"persistence of a minimum tells the generalisation gap: {persists}; R^2 = {first['R2']:.2f} ({first['low']:.2f} to {first['high']:.2f})"
         f" alone, partial correlation {partial}",
         f"affinely related runs generalise alike: {related}; rank correlation {cell['rank correlation']:+.2f}, p = {cell['p below']:.2g}",
@@ -67,21 +75,22 @@ def verdicts(rows: dict[str, Any]) -> list[str]:
     ]
 
 
-def drawn(found: list[dict[str, Any]], runs: list[dict[str, Any]], rows: dict[str, Any], out: Path) -> None:
+def drawn(heights: dict[int, np.ndarray], runs: list[dict[str, Any]], rows: dict[str, Any], out: Path) -> None:
     import matplotlib.pyplot as plt
 
     fig, axes = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
     shades = ("#1f4e79", "#e08214", "#7f7f7f")
-    for k, one in enumerate(found):
-        labels = one["tree"].labels(one["delta"])
-        right = 100 * np.array([run["test accuracy"] for run in runs if run["width"] == one["width"]])
-        noisy = np.array([run["noise"] > 0 for run in runs if run["width"] == one["width"]])
-        for wrong, mark in ((False, "o"), (True, "x")):
-            name = f"width {one['width']}, {'a fifth of labels wrong' if wrong else 'labels right'}"
-            axes[0].plot(labels[noisy == wrong] + 0.25 * k, right[noisy == wrong], mark, color=shades[k], markersize=5, label=name)
+    for k, (width, height) in enumerate(heights.items()):
+        some = [run for run in runs if run["width"] == width]
+        i, j = np.triu_indices(len(some), 1)
+        alike = np.array([some[a]["noise"] == some[b]["noise"] for a, b in zip(i, j, strict=True)])
+        right = 100 * np.array([run["test accuracy"] for run in some])
+        axes[0].plot(height[i, j][alike], np.abs(right[i] - right[j])[alike], "o^s"[k], color=shades[k], markersize=3, label=f"width {width}")
     axes[0].legend(fontsize=7)
-    axes[0].set(xlabel="class at the level taken [number]", ylabel="test accuracy [%]")
-    axes[0].set_title("p within label noise: " + ", ".join(f"{one['p within noise']:.2g}" for one in found), fontsize=9)
+    axes[0].set_xscale("symlog", linthresh=1e-3)
+    axes[0].set(xlim=(-1e-4, None), xlabel="barrier between two aligned runs [nats]", ylabel="difference of test accuracy [points]")
+    classes = [row["classes"] for row in rows["classes"] if row["runs"] == "aligned"]
+    axes[0].set_title(f"pairs of equal label noise; classes by width: {', '.join(map(str, classes))}", fontsize=9)
     first = rows["persistence"][0]
     for wrong, mark in ((False, "o"), (True, "x")):
         some = [run for run in runs if (run["noise"] > 0) == wrong]

@@ -377,6 +377,7 @@ PUBLIC = [
     "paths.contrast",
     "paths.from_run",
     "paths.identity",
+    "paths.length",
     "paths.matching",
     "paths.merge_tree",
     "paths.path",

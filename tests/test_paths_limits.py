@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_barriers import loss, outputs
 
 import eqdyn as eq
 from eqdyn.paths import average, shared_representation
@@ -117,15 +118,6 @@ def test_tasks_that_share_what_they_look_at():
 
 def network(seed, num=9, dtype=np.float64):
     return {"w": draw(seed, 3, num, dtype=dtype), "b": draw(seed + 1, num, dtype=dtype), "o": draw(seed + 2, num, 2, dtype=dtype)}
-
-
-def outputs(params, z):
-    return jax.nn.relu(z @ params["w"] + params["b"][None]) @ params["o"]
-
-
-def loss(params, data):
-    z, y = data
-    return jnp.mean((outputs(params, z) - y) ** 2)
 
 
 def taught(params):

@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from test_paths_functor import GROUP, PROBE, draw, features, run
 
 import eqdyn as eq
 from eqdyn.paths import Thresholds, affine, two_cell
@@ -12,28 +13,9 @@ from eqdyn.paths import Thresholds, affine, two_cell
 # --- runs of a small network ------------------------------------------------------------------------------------------------
 
 
-def features(params, z):
-    return jax.nn.relu(z @ params["w"] + params["b"][None])
-
-
 def linear(params, z):
     return z @ params["w"] + params["b"][None]
 
-
-def draw(seed, *shape, dtype=np.float64):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def run(seed, num=4, dim=3, width=8, dtype=np.float64):
-    """Weights that wander from a start."""
-    rng = np.random.default_rng(seed)
-    steps = {"w": rng.standard_normal((num, dim, width)), "b": rng.standard_normal((num, width))}
-    scale = np.r_[1.0, np.full(num - 1, 0.3)]
-    return eq.paths.path({name: (leaf * scale.reshape(-1, *(1,) * (leaf.ndim - 1))).cumsum(0).astype(dtype) for name, leaf in steps.items()})
-
-
-PROBE = draw(9, 150, 3)
-GROUP = eq.groups.from_axes(run(0).end, {"w": 1, "b": 0})
 
 # --- 2-cells ----------------------------------------------------------------------------------------------------------------
 

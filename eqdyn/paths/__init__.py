@@ -7,6 +7,7 @@ from eqdyn.paths._barrier import Barrier, barrier, barriers
 from eqdyn.paths._classes import Dendrogram, classes
 from eqdyn.paths._contrast import Contrast, contrast
 from eqdyn.paths._elastic import Elastic
+from eqdyn.paths._length import Length, length
 from eqdyn.paths._minimum import Persistence, ball, merge_tree, planes
 from eqdyn.paths._path import Path, compose, from_run, identity, path
 from eqdyn.paths._predicts import Prediction, predicts
@@ -29,6 +30,7 @@ __all__ = [
     "Contrast",
     "Dendrogram",
     "Elastic",
+    "Length",
     "Matching",
     "Path",
     "Persistence",
@@ -52,6 +54,7 @@ __all__ = [
     "contrast",
     "from_run",
     "identity",
+    "length",
     "matching",
     "merge_tree",
     "path",

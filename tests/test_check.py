@@ -111,6 +111,7 @@ def test_state_that_is_given_is_checked_too(key):
     assert eq.check(rule, x, state, key=key).holds
 
 
+@pytest.mark.slow
 def test_weights_travel_with_their_particles(key):
     x = start(jnp.float64)
     weight = jnp.linspace(1.0, 2.0, N)
@@ -318,6 +319,7 @@ def _polyak(x, state, data=None, *, key=None):
     return eq.Update(-x + 0.9 * (x - state), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rule",
     [

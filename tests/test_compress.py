@@ -40,7 +40,10 @@ FOLDED = [
 ]
 
 
-@pytest.mark.parametrize("name", FOLDED)
+LARGE = {"residual convolution, depthwise", "layers in a scan", "mixture of experts, two of four", "transformer with heads"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else []) for name in FOLDED])
 def test_outputs_stay_where_units_compute_the_same(name):
     apply, params, batch, _, found = made(name)
     folded = 0

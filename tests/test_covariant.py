@@ -206,6 +206,7 @@ def test_the_laws_hold(name, alpha, key):
     assert report.holds, str({k: v for k, v in report.laws.items() if v.verdict == "fails"})
 
 
+@pytest.mark.slow
 def test_a_full_metric_is_no_law_of_particles(key):
     """Its state is made of pairs of coordinates: it does not follow the particles when they change places, and the report says so."""
     rule = eq.rules.from_optax(descent(1.0, 0.5, tau2=9, eps=1e-3, structure="full"), loss)

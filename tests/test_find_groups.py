@@ -60,7 +60,16 @@ def test_broken_symmetry_is_refused_with_the_reason(name):
     assert not eq.networks.verify(apply, params, batch, by_hand).holds
 
 
-@pytest.mark.parametrize("name", MODELS)
+LARGE = {
+    "residual convolution, depthwise",
+    "mixture of experts, two of four",
+    "mixture of experts, looked up",
+    "transformer with heads",
+    "tied embeddings",
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else []) for name in MODELS])
 def test_particles_go_there_and_back_and_permute(name):
     _, params, _, _, found = made(name)
     for group in found:

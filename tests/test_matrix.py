@@ -189,6 +189,10 @@ TWICE = {
     "adamw below 1/decay",
     "rotation at any eta",
     "square root",
+    "adam_delayed past the fold",
+    "adamw at 2/decay",
+    "heavy ball at any eta",
+    "weights that go to the mean",
 }
 
 

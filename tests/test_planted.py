@@ -157,6 +157,7 @@ def test_consensus_merges_all_at_one_and_halves_at_a_half(dtype):
     assert (float(half.low), float(half.high)) == (0.5, 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.1, 1.0, 3.0, 100.0])
 def test_rotation_never_merges(eta):
     """Although eta*K passes 1: the stretch is sqrt(1 + eta^2 om^2) at every eta."""

@@ -298,7 +298,8 @@ def test_many_dimensions_go_through_products_and_few_do_not(monkeypatch):
     assert taken == [(512, 16), (1024, 794)]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_public_numbers_agree_with_the_plain_scan(dtype):
     """Through `geometry`, at a size where products are taken; NaN where something is not finite."""
     x, w = drawn(300, 50, dtype, of_step(dtype))

@@ -74,7 +74,7 @@ def sees_its_betti_numbers(shape):
         assert eq.topology.betti(shape.points, scale=scale, max_dim=len(shape.betti) - 1) == shape.betti, scale
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3))])
 @pytest.mark.parametrize("name", SEEN)
 def test_ripser_sees_the_shape_over_its_interval(name, seed):
     make, num, options = SEEN[name]
@@ -162,7 +162,7 @@ EQUATION = {
 }
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize("make", EQUATION, ids=named)
 def test_points_lie_on_the_set_in_the_dtype_that_was_asked_for(make, even, dtype):

@@ -232,6 +232,7 @@ def _bytes(folder):
     return held, manifest
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_has_the_same_files(tmp_path):
     """Killed with kill -9 after its second cell; `benchmarks/kill.py` does it a hundred times, at random moments."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -63,6 +63,7 @@ def moved(rule):
     return float(eq.simulate(rule, X0, eta=0.1, num_steps=1).x[0, 0])
 
 
+@pytest.mark.slow
 def test_a_loop_over_a_captured_variable_is_not_taken_for_one_rule():
     found, held = [], []
     x = jnp.asarray([[0.0], [1.0], [5.0]])

@@ -28,9 +28,18 @@ def free_port():
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """By number of devices; `two processes`, of 4 devices; and `forgetful`, of a ring that leaves the last block out."""
-    folder, address = tmp_path_factory.mktemp("ring"), f"localhost:{free_port()}"
-    calls = [["one.npz"], ["two.npz", address, "0"], ["two.npz", address, "1"]]
+    """By number of devices; and `forgetful`, of a ring that leaves the last block out."""
+    return answers(tmp_path_factory.mktemp("ring"), [["one.npz"]])
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    """Of 4 devices."""
+    address = f"localhost:{free_port()}"
+    return answers(tmp_path_factory.mktemp("ring"), [["two.npz", address, "0"], ["two.npz", address, "1"]])["4"]
+
+
+def answers(folder, calls):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(SCRIPT.parent.parent), os.environ.get("PYTHONPATH", "")])}
     running = [
         subprocess.Popen(
@@ -43,13 +52,12 @@ def found(tmp_path_factory):
     finally:
         for process in running:
             process.kill()
-    assert [process.returncode for process in running] == [0, 0, 0], "\n".join(said)
+    assert [process.returncode for process in running] == [0] * len(calls), "\n".join(said)
     results = {}
-    for file, names in (("one.npz", {}), ("two.npz", {"4": "two processes"})):
-        with np.load(folder / file) as arrays:
-            for path, value in arrays.items():
-                num, name = path.split("/", 1)
-                results.setdefault(names.get(num, num), {})[name] = value
+    with np.load(folder / calls[0][0]) as arrays:
+        for path, value in arrays.items():
+            num, name = path.split("/", 1)
+            results.setdefault(num, {})[name] = value
     return results
 
 
@@ -72,10 +80,18 @@ def differing(one, other):
     return bad
 
 
-@pytest.mark.parametrize("num", ["2", "4", "two processes"])
+@pytest.mark.parametrize("num", ["2", "4"])
 def test_as_many_devices_as_you_like_give_the_answers_of_one(num, found):
     assert len(found[num]) >= 10
     assert differing(found["1"], found[num]) == []
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_answers_of_one(found, of_two_processes):
+    assert len(of_two_processes) >= 10
+    assert differing(found["1"], of_two_processes) == []
+    the_merge_and_the_twins(of_two_processes)
+    stays_and_is_compiled_once(of_two_processes, 12)
 
 
 def test_a_ring_that_forgets_a_block_is_caught(found):
@@ -83,10 +99,14 @@ def test_a_ring_that_forgets_a_block_is_caught(found):
 
 
 def test_the_certificate_saw_the_merge_and_the_twins(found):
-    for num in ("1", "4", "two processes"):
-        assert str(found[num]["pairs/certificate/verdict"]) == "merged"
-        assert found[num]["pairs/certificate/merged"].tolist() == [[3, 2]]
-        assert found[num]["pairs/constants/num_twins"] == 1
+    for num in ("1", "4"):
+        the_merge_and_the_twins(found[num])
+
+
+def the_merge_and_the_twins(one):
+    assert str(one["pairs/certificate/verdict"]) == "merged"
+    assert one["pairs/certificate/merged"].tolist() == [[3, 2]]
+    assert one["pairs/constants/num_twins"] == 1
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -105,11 +125,15 @@ def test_nobody_holds_all_particles(name, found):
 
 
 def test_a_run_stays_where_its_particles_are_and_is_compiled_once(found):
-    for num, rows in (("1", 48), ("4", 12), ("two processes", 12)):
-        assert found[num]["fact/rows"] == rows
-        assert found[num]["fact/programs"] == 1
-        assert str(found[num]["fact/status"]) == "ok"
-        np.testing.assert_allclose(found[num]["run/tracers"], found[num]["run/x"][:5], atol=16 * EPS)
+    for num, rows in (("1", 48), ("4", 12)):
+        stays_and_is_compiled_once(found[num], rows)
+
+
+def stays_and_is_compiled_once(one, rows):
+    assert one["fact/rows"] == rows
+    assert one["fact/programs"] == 1
+    assert str(one["fact/status"]) == "ok"
+    np.testing.assert_allclose(one["run/tracers"], one["run/x"][:5], atol=16 * EPS)
 
 
 def test_what_does_not_divide_is_refused_with_a_number_that_does(found):

@@ -209,6 +209,7 @@ def picture(rows: list[dict[str, Any]], primary: int | None, said: str) -> Any:
     left.set_yticks(range(len(tasks) + 1), [*tasks, "mean of all"])
     left.set_ylim(len(tasks) + 0.5, -0.8)
     left.set(xlabel=f"test accuracy at {primary or 'all'} labels, less fine-tuning (percentage points), 95 %")
+    left.set_xlim(left=1.35 * left.get_xlim()[0])
     left.legend(fontsize=8, title="trained", loc="lower left")
     left.set_title(f"The claim: {said.split(':')[0]}", fontsize=10)
     whole = {method: np.mean([row["accuracy"] for row in at(rows, primary) if row["method"] == method]) for method in ("fine-tuning", "scratch")}
@@ -223,7 +224,9 @@ def picture(rows: list[dict[str, Any]], primary: int | None, said: str) -> Any:
     for method, dash in zip(whole, ("-.", (0, (1, 3))), strict=True):
         right.axhline(whole[method], linestyle=dash, color="black", linewidth=1, label=f"{method}, all numbers")
     right.set(xscale="log", xlabel="numbers trained, mean over tasks", ylabel="test accuracy, %, mean over tasks")
-    right.legend(fontsize=8)
+    low, high = right.get_ylim()
+    right.set_ylim(low, high + 0.45 * (high - low))
+    right.legend(fontsize=8, loc="upper left")
     right.set_title("What more numbers buy", fontsize=10)
     return fig
 

@@ -293,6 +293,8 @@ PUBLIC = [
     "topology.persistent_betti",
     "topology.change",
     "topology.mesh_betti",
+    "topology.sublevel_grid",
+    "topology.sublevel_graph",
     "topology.paper_recipe",
     "topology.Diagram",
     "topology.LocalScale",

@@ -52,8 +52,8 @@ def planes(
 ) -> Persistence:
     """Sublevel persistence of the loss on random planes through a minimum, degrees 0 and 1. ESTIMATE.
 
-    Directions are normal, and scaled to the parameters: particle by particle where groups are given (a weight that belongs to two groups as the later
-    one says), leaf by leaf outside them. Losses that are not finite count as the highest that is.
+    Directions are normal, the second at right angles to the first, and scaled to the parameters: particle by particle where groups are given (a
+    weight that belongs to two groups as the later one says), leaf by leaf outside them. Losses that are not finite count as the highest that is.
 
     Args:
         loss: `(params)`, or `(params, data)`, to a number; jittable.
@@ -192,17 +192,26 @@ def _value(loss: Callable, data: Tree, params: Tree) -> jax.Array:
     return loss(params) if data is None else loss(params, data)
 
 
-def _direction(at: Tree, groups: tuple[Group, ...], key: Key) -> Tree:
-    """Normal, as long as the parameters: leaf by leaf, then particle by particle of each group."""
+def _direction(at: Tree, groups: tuple[Group, ...], key: Key, across: Tree = None) -> Tree:
+    """Normal, at right angles to `across`, as long as the parameters: leaf by leaf, then particle by particle of each group."""
     leaves, form = jax.tree.flatten(at)
     drawn = [jax.random.normal(one, leaf.shape, leaf.dtype) for one, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)]
-    way = jax.tree.unflatten(form, [d * (_size(leaf) / _size(d)) for d, leaf in zip(drawn, leaves, strict=True)])
+    if across is not None:  # in few dimensions two directions may be near each other: a valley across the grid, with minima that are the grid's
+        share = _inner(drawn, other := jax.tree.leaves(across)) / _inner(other, other)
+        drawn = [d - share.astype(d.dtype) * o for d, o in zip(drawn, other, strict=True)]
+    sizes = [_size(d) for d in drawn]
+    way = jax.tree.unflatten(form, [d * (_size(leaf) / jnp.where(size > 0, size, 1)) for d, size, leaf in zip(drawn, sizes, leaves, strict=True)])
     for group in groups:
         rows, own = group.particles(way), group.particles(at)
         length = jnp.linalg.norm(rows, axis=1, keepdims=True)
         scaled = rows * (jnp.linalg.norm(own, axis=1, keepdims=True) / jnp.where(length > 0, length, 1))
         way = group.with_particles(way, scaled)
     return way
+
+
+def _inner(a: list, b: list) -> jax.Array:
+    parts = [jnp.sum(x * y) for x, y in zip(a, b, strict=True)]
+    return sum(part.astype(parts[0].dtype) for part in parts[1:]) + parts[0]
 
 
 def _size(leaf: jax.Array) -> jax.Array:
@@ -212,7 +221,9 @@ def _size(leaf: jax.Array) -> jax.Array:
 @functools.partial(jax.jit, static_argnames=("loss", "groups"))
 def _plane(loss: Callable, groups: tuple[Group, ...], at: Tree, data: Tree, key: Key, steps: jax.Array) -> jax.Array:
     """The loss on a plane, `(num, num)`."""
-    one, other = (_direction(at, groups, each) for each in jax.random.split(key))
+    first, second = jax.random.split(key)
+    one = _direction(at, groups, first)
+    other = _direction(at, groups, second, across=one)
 
     def value(place: jax.Array) -> jax.Array:
         return _value(loss, data, jax.tree.map(lambda a, b, c: a + place[0].astype(a.dtype) * b + place[1].astype(a.dtype) * c, at, one, other))

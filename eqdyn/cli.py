@@ -40,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("eqdyn-demo"), metavar="DIR", help="where to write (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0, help="of data, starts and batches (default: %(default)s)")
     demo.add_argument("--no-progress", action="store_true", help="no progress bars")
-    demo.add_argument("--quick", action="store_true", help="a tenth of the steps and one of the five rules, to see that it runs")
+    demo.add_argument("--quick", action="store_true", help="a 25th of the steps and one of the five rules, to see that it runs")
     demo.set_defaults(run=_demo)
 
     check = commands.add_parser("check", help="hold a rule of your own against every law; status 1 if one fails")

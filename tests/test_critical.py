@@ -41,7 +41,9 @@ CLOSED = [
 
 
 @pytest.mark.parametrize(
-    ("row", "dtype"), [(row, "float32") for row in CLOSED] + [(CLOSED[1], "float64")], ids=lambda value: value if isinstance(value, str) else value[0]
+    ("row", "dtype"),
+    [*((row, "float32") for row in CLOSED), pytest.param(CLOSED[1], "float64", marks=pytest.mark.slow)],
+    ids=lambda value: value if isinstance(value, str) else value[0],
 )
 def test_closed_forms(row, dtype):
     _, matrix, k, mu, fold, (low, high) = row

@@ -72,7 +72,7 @@ def test_natural_descent_is_a_heat_equation():
     assert found.residual < 0.1
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("alpha", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_other_exponents_are_no_madelung_fluid(alpha):
     q = descent(H, KAPPA, alpha, GAMMA, 300, np.random.default_rng(1), 0.3 / KAPPA ** (alpha / 2))
     assert madelung(q, KAPPA**alpha, dt=GAMMA, lag=20).verdict.startswith("no Madelung fluid")

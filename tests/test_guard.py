@@ -36,7 +36,7 @@ def systems(dtype, dim):
     return x, jnp.where(seed % 2 == 0, u + 1000 * jax.random.normal(of_drift, (SEEDS, 1, dim), dtype), u)
 
 
-@pytest.mark.parametrize(("dtype", "dim"), [(jnp.float32, 2), (jnp.float64, 2), (jnp.float32, 40)])
+@pytest.mark.parametrize(("dtype", "dim"), [(jnp.float32, 2), pytest.param(jnp.float64, 2, marks=pytest.mark.slow), (jnp.float32, 40)])
 def test_what_is_returned_is_below_c(dtype, dim):
     x, u = systems(dtype, dim)
     both = {constant: guard(C, constant=constant) for constant in ("pair", "one_sided")}

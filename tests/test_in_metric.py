@@ -35,7 +35,7 @@ def in_g(v):
     return np.sqrt(np.einsum("...i,ij,...j->...", v, G, v))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", RULES)
 def test_it_is_the_same_run_and_its_constants_are_those_of_g(name, dtype, key):
     rule = RULES[name]

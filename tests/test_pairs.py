@@ -39,7 +39,7 @@ def test_constants_are_the_maxima_over_pairs(n, d, dtype):
     assert found.k_pair.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["gradient", "consensus", "self_attention", "adam"])
 def test_one_u_predicts_the_stretch_of_every_pair_at_twenty_step_sizes(name, dtype):
     make, takes_data = RULES[name]
@@ -303,7 +303,7 @@ def test_counts_of_pairs_do_not_run_over():
     assert int(found.num_twins) == 1199 * 1198 // 2
 
 
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("n", "d"), [(14, 1), (15, 2), (16, 2), (41, 3), (64, 8)])
 def test_half_way_round_the_ring_every_pair_is_met_once(n, d, moved):
     """The scan of few dimensions finds row for row what the scan in tiles finds, twins, torn and unresolved pairs counted once."""

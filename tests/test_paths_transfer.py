@@ -156,7 +156,7 @@ def task(seed, kind, dtype=np.float64):
     return ((train @ b + SHIFT).astype(dtype), y), ((test @ b + SHIFT).astype(dtype), y_test), train.astype(dtype), test.astype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("kind", "moved"), [("wasserstein", "positive"), ("gromov", "turn")])
 def test_the_start_alone_has_the_accuracy_of_the_source_where_theory_says_so(kind, moved, dtype):
     features, head, _ = source(dtype)
@@ -207,7 +207,7 @@ COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if k % 3 else []) for k, name in enumerate(COUNTS)])
 def test_numbers_are_counted_and_what_is_frozen_keeps_its_bits(name):
     method, form, num_params, expected = COUNTS[name]
     features, head, _ = source()

@@ -85,7 +85,7 @@ def test_gradient_through_steps_is_finite(name):
         (lambda loss, w: eq.rules.gradient(loss, weighted=w), optax.sgd(1.0)),
     ],
 )
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 def test_equal_to_optax(own, theirs, weighted, dtype):
     loss = WEIGHTED if weighted else LOSS
     x, data = start(dtype), batch(dtype)

@@ -184,7 +184,7 @@ def agrees(name, asked, x, w, found, unit):
 
 SHAPES = [
     # what, n, d, block, dtype
-    ("u", 110, 20, 60, np.float32),
+    pytest.param("u", 110, 20, 60, np.float32, marks=pytest.mark.slow),
     pytest.param("step", 110, 20, 60, np.float32, marks=pytest.mark.slow),
     ("step", 110, 20, 60, np.float64),
     ("step", 31, 800, 16, np.float32),  # 2 blocks of 16

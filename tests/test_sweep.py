@@ -198,7 +198,7 @@ def test_the_folder_has_the_same_bits_and_knows_its_sweep(tmp_path):
         eq.sweep(eq.rules.consensus(), parts.start, folder=tmp_path / "a", **(parts.ASKED | {"num_steps": 7}))
 
 
-@pytest.mark.parametrize("kind", ["threads", "processes"])
+@pytest.mark.parametrize("kind", [pytest.param("threads", marks=pytest.mark.slow), "processes"])
 def test_any_executor_gives_the_same_bits(kind, tmp_path):
     here = eq.sweep(eq.rules.consensus(), parts.start, **parts.ASKED)
     if kind == "threads":

@@ -36,7 +36,7 @@ def by_hand(rule, x, data):
     return jacobian[i, :, i] - jacobian[i, :, (i + N // 2) % N]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_three_routes_agree_with_the_dense_jacobian(dtype):
     xs, data = systems(jnp.dtype(dtype))
     expected = jax.jit(jax.vmap(lambda x: by_hand(BLACK_BOX, x, data)))(xs)
@@ -139,7 +139,7 @@ def test_rotation_has_no_real_eigenvalue_and_no_approach():
     assert places.asymmetry > 1
 
 
-@pytest.mark.parametrize("kind", ["symmetric", "general"])
+@pytest.mark.parametrize("kind", [pytest.param("symmetric", marks=pytest.mark.slow), "general"])
 def test_matrix_free_equals_dense(kind, monkeypatch):
     x, data = start(jnp.float64, n=7), batch(jnp.float64)
     rule = (

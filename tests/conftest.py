@@ -6,6 +6,8 @@ longer than the plain ones); commands that the tests start run as a user's do. `
 
 import gc
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -18,6 +20,13 @@ LITTLE = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_co
 if version("jaxlib").startswith("0.10."):  # others may not know the flag
     LITTLE += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {os.environ.get('EQDYN_TEST_XLA_FLAGS', LITTLE)}"
+
+# what one worker or command has compiled no other compiles again
+CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="eqdyn-tests-")
+if CACHE is not None:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax  # noqa: E402 - the flags come first
 import pytest  # noqa: E402
@@ -44,3 +53,9 @@ def few_programs():
     """A process can hold some thousand compiled programs, then XLA dies: each takes dozens of memory maps."""
     yield
     jax.clear_caches()
+
+
+def pytest_unconfigure(config):
+    """The process that made the folder of compiled programs removes it: workers inherit its name."""
+    if CACHE is not None:
+        shutil.rmtree(CACHE, ignore_errors=True)

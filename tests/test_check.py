@@ -27,9 +27,7 @@ def test_there_are_twelve_broken_rules():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[] if kind in ("energy", "mean field", "attention") else pytest.mark.slow) for kind in KINDS]
-)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[] if kind == "mean field" else pytest.mark.slow) for kind in KINDS])
 def test_fifty_random_good_rules_raise_no_alarm(kind, dtype, key):
     rule = KINDS[kind]()
     for seed in range(10):
@@ -274,7 +272,8 @@ def test_a_force_that_is_large_near_is_no_failure(softening, dtype, key):
     assert eq.check(rule, start(dtype, n=8), num_draws=16, key=key).holds
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_contact_force_is_no_failure(dtype, key):
     """No force at the configuration, a stiff one where a pair is near."""
     rule = pairs_rule(lambda a, b: 1e4 * (a - b) * jnp.maximum(0.1 - jnp.sum((a - b) ** 2), 0) ** 3)
@@ -283,6 +282,7 @@ def test_a_contact_force_is_no_failure(dtype, key):
     assert np.isfinite(report.laws["P2-K"].bound)
 
 
+@pytest.mark.slow
 def test_a_derivative_that_jax_does_not_know_hides_no_excess(key):
     rule = pairs_rule(lambda a, b: (b - a) * jnp.exp(-jnp.linalg.norm(a - b)))
     report = eq.check(rule, start(jnp.float64, n=8), K=0.5, num_draws=16, key=key)
@@ -336,6 +336,7 @@ def test_a_state_that_is_replaced_does_not_fold(rule, eta, key):
     assert eq.check(rule, start(jnp.float64, n=8), eta=eta, num_draws=8, key=key).laws["Lifted invertibility"].verdict == "holds"
 
 
+@pytest.mark.slow
 def test_a_state_that_is_never_read_is_no_part_of_a_particle(key):
     report = eq.check(eq.rules.heavy_ball(lambda x: 0.5 * jnp.sum(x**2), beta=0.0), start(jnp.float64, n=8), num_draws=8, key=key)
     np.testing.assert_allclose(report.laws["Lifted invertibility"].bound, 1.0, rtol=1e-9)  # that of gradient descent
@@ -349,7 +350,8 @@ def test_squares_neither_vanish_nor_overflow(scale, key):
     assert 0 < report.laws["P2-K"].bound <= scale * (1 + 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_a_small_jump_beside_a_large_slope_is_seen(dtype, key):
     report = eq.check(eq.rules.from_function(lambda x: -x + 0.01 * (x > 0).astype(x.dtype)), start(dtype), key=key)
     assert report.laws["P3"].verdict == "fails", str(report)

@@ -125,6 +125,7 @@ def test_the_covariance_of_a_generation_is_the_inverse_of_the_metric(p):
     np.testing.assert_allclose(exact, np.linalg.inv(wright_fisher.metric(p)) / num, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_generations_drift_as_they_must(key):
     """Heterozygosity falls as (1 - 1/N)^t, and types are fixed as often as they were frequent."""
     p, num = [0.2, 0.3, 0.5], 10

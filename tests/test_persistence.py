@@ -90,6 +90,7 @@ def test_bars_have_the_size_of_the_points(size):
     assert far[0, 1] == pytest.approx(size * expected.bars[0][0, 1])
 
 
+@pytest.mark.slow
 def test_diagrams_count_as_betti_does():
     """The diagram, and Betti numbers at many scales, by two engines each."""
     rng = np.random.default_rng(0)

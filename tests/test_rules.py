@@ -67,7 +67,10 @@ def test_body_traced_once_over_three_step_sizes():
     assert count == 1
 
 
-@pytest.mark.parametrize("name", EVERY)
+OFTEN = {"gradient", "adam", "heavy_ball", "consensus", "self_attention", "kuramoto", "optax adam"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.slow) for name in EVERY])
 def test_gradient_through_steps_is_finite(name):
     make, takes_data = EVERY[name]
     data = batch(jnp.float64) if takes_data else None

@@ -187,7 +187,7 @@ SHAPES = [
     pytest.param("u", 110, 20, 60, np.float32, marks=pytest.mark.slow),
     pytest.param("step", 110, 20, 60, np.float32, marks=pytest.mark.slow),
     ("step", 110, 20, 60, np.float64),
-    ("step", 31, 800, 16, np.float32),  # 2 blocks of 16
+    pytest.param("step", 31, 800, 16, np.float32, marks=pytest.mark.slow),  # 2 blocks of 16
     ("u", 40, 1, 64, np.float64),
 ]
 
@@ -268,6 +268,7 @@ def test_ties_are_decided_as_a_whole(monkeypatch):
 # --- how it is used -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lanes_give_what_one_cloud_gives():
     asked = of_step(np.float32)
     x, w = drawn(110, 20, np.float32, asked)

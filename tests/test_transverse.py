@@ -56,6 +56,7 @@ def test_three_routes_agree_with_the_dense_jacobian(dtype):
         assert float(jnp.max(found.error)) <= CLOSE[dtype] * float(size)
 
 
+@pytest.mark.slow
 def test_one_derivative_serves_all_pairs_of_twins_without_cross_talk():
     """A tangent on every pair at once is the sum of what each pair alone answers, and moves nobody else."""
     xs, data = systems(jnp.float64)
@@ -229,7 +230,7 @@ TWINS = {  # particles, and what the route over pairs may claim
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name == "all twins" else pytest.mark.slow) for name in TWINS])
 def test_pairs_are_exact_where_all_are_twins(name, monkeypatch):
     """U = -a^2/2: what bringing a pair together changes is 0 to the last bit, and T of neither is that of the middle."""
     x, kind = TWINS[name]

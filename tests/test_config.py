@@ -159,6 +159,7 @@ def test_a_file_that_is_not_there(tmp_path, capsys):
         Config(tmp_path / "nowhere.toml")
 
 
+@pytest.mark.slow
 def test_more_than_there_is_is_refused(tmp_path, capsys):
     path = written(tmp_path, SWEEP)
     assert cli.main(["sweep", str(path), "--out", str(tmp_path / "out"), "--no-progress", "--seconds", "1e-9"]) == 2

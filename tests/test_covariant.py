@@ -275,7 +275,7 @@ def test_float32_powers_do_not_amplify_roundings():
 # --- bowls -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 0.75, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0, *(pytest.param(alpha, marks=pytest.mark.slow) for alpha in (0.25, 0.75))])
 @pytest.mark.parametrize("gamma", [0.02, 0.2, 0.5])
 def test_a_bowl_whose_noise_is_its_hessian(alpha, gamma):
     h, c = np.array([0.3, 1.0, 3.0]), 0.7

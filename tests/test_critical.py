@@ -220,6 +220,7 @@ def test_near_pairs_are_right_or_unresolved(precision):
 # --- the rest ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_groups_states_and_weights():
     params = two_layer.classifier(start(jnp.float32, n=6, d=7), 4)
     data = jax.random.normal(jax.random.key(1), (16, 4), jnp.float32), jnp.arange(16) % 3

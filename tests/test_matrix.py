@@ -68,7 +68,16 @@ def test_every_rule_is_a_row():
 
 # one of each kind in float64; the others, whose programs differ in dtype alone, take as long again
 BOTH = {"consensus", "self_attention"}
-AGAIN = {"adam, weighted", "optax sgd", "optax clipped"}  # forms of which another stands here
+AGAIN = {
+    "adam, weighted",
+    "adam_delayed",
+    "adamw",
+    "weight_decay",
+    "nesterov",
+    "optax adam",
+    "optax sgd",
+    "optax clipped",
+}  # forms of which another stands here
 ROWS = [pytest.param(name, jnp.float32, marks=pytest.mark.slow if name in AGAIN else []) for name in RULES | KEYED | ADAPTED]
 ROWS += [pytest.param(name, jnp.float64, marks=[] if name in BOTH else pytest.mark.slow) for name in RULES | KEYED]
 

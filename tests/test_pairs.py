@@ -229,7 +229,7 @@ NEAR = {  # x, u, K_pair, mu, twins: exactly, in float32
 }
 
 
-@pytest.mark.parametrize("name", NEAR)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if k % 2 else []) for k, name in enumerate(NEAR)])
 def test_near_pairs_are_no_twins(name):
     x, u, k, mu, twins = NEAR[name]
     x, u = np.asarray(x, np.float32), np.asarray(u, np.float32)

@@ -173,7 +173,7 @@ def test_the_start_alone_has_the_accuracy_of_the_source_where_theory_says_so(kin
 
 
 @pytest.mark.parametrize(("form", "start"), [("affine", None), ("low rank", None), ("principal", "plain"), ("principal", "gromov")])
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_trained_map_recovers_the_source_behind_any_affine_image(form, start, seed):
     features, head, accuracy = source()
     train, test, plain, _ = task(seed, "any")
@@ -231,7 +231,7 @@ def test_numbers_are_counted_and_what_is_frozen_keeps_its_bits(name):
 LEFT_OVER = {"pullback": 20, "probe": 10, "adapter": 13}  # less than the next unit costs
 
 
-@pytest.mark.parametrize("num_params", [60, 200])
+@pytest.mark.parametrize("num_params", [pytest.param(60, marks=pytest.mark.slow), 200])
 def test_budgets_are_equal_to_a_unit(num_params):
     features, head, _ = source()
     train, test, plain, _ = task(1, "turn")
@@ -334,7 +334,9 @@ def test_a_source_that_was_never_trained_is_worth_less():
     assert unknown.accuracy.mean() < known.accuracy.mean() - 0.1
 
 
-@pytest.mark.parametrize("method", ["pullback", "probe", "adapter", "fine-tuning", "scratch"])
+@pytest.mark.parametrize(
+    "method", ["pullback", *(pytest.param(name, marks=pytest.mark.slow) for name in ("probe", "adapter", "fine-tuning", "scratch"))]
+)
 def test_labels_dealt_at_random_give_chance(method):
     features, _, _ = source()
     (z, y), _, plain, _ = task(1, "turn")

@@ -297,6 +297,7 @@ def moved(rng, k):
     return x, x + rng.choice([-1, 1]) * rng.uniform(0.05, 2.0) * (weight * d).mean(1)
 
 
+@pytest.mark.slow
 def test_no_step_breaks_the_bounds():
     """B1 to B4 between diagrams of start and end, and the ranks that stand for B4."""
     rng, certified = np.random.default_rng(0), 0

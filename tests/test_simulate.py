@@ -75,7 +75,7 @@ OBSERVE = {
 }
 
 
-ONE_OF_EACH = {"gradient", "adam", "heavy_ball", "langevin", "hegselmann_krause", "optax adam"}  # forms
+ONE_OF_EACH = {"gradient", "adam", "langevin", "hegselmann_krause"}  # forms
 
 
 @pytest.mark.parametrize(("name", "eta"), [

@@ -280,7 +280,7 @@ def test_a_stiff_particle_does_not_make_another_symmetric(widest, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_error_covers_the_eigenvalue_of_a_jordan_block(size, dtype):
     """`T = -Q J Q^T` with the one eigenvalue -2, which rounding moves by eps^(1 / size)."""
     missed = []

@@ -21,13 +21,6 @@ if version("jaxlib").startswith("0.10."):  # others may not know the flag
     LITTLE += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{USERS_FLAGS} {os.environ.get('EQDYN_TEST_XLA_FLAGS', LITTLE)}"
 
-# what one worker or command has compiled no other compiles again
-CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="eqdyn-tests-")
-if CACHE is not None:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-
 import jax  # noqa: E402 - the flags come first
 import pytest  # noqa: E402
 
@@ -36,6 +29,13 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# `few_programs` lets go of what was compiled: what a module needs again is read from here. A folder for each process, since entries are not written
+# at one stroke; set here and not in the environment, so that commands which the tests start do as a user's do
+CACHE = tempfile.mkdtemp(prefix="eqdyn-tests-")
+jax.config.update("jax_compilation_cache_dir", CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 # a collection walks through all that JAX holds; tracing makes many small objects, few of them in cycles
 gc.collect()
@@ -56,6 +56,4 @@ def few_programs():
 
 
 def pytest_unconfigure(config):
-    """The process that made the folder of compiled programs removes it: workers inherit its name."""
-    if CACHE is not None:
-        shutil.rmtree(CACHE, ignore_errors=True)
+    shutil.rmtree(CACHE, ignore_errors=True)
